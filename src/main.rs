@@ -1,0 +1,3 @@
+//! The `pg2os` command.
+
+fn main() {}

@@ -1,0 +1,128 @@
+//! What the catalog says about a table.
+
+use std::{collections::HashMap, fmt};
+
+/// A table's qualified name, unquoted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// Schema.
+    pub schema: String,
+    /// Table.
+    pub name: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+impl TableName {
+    /// The name quoted for SQL: `"public"."events"`.
+    pub fn quoted(&self) -> String {
+        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
+    }
+}
+
+/// Quotes an identifier for SQL (docs: "Identifiers and Key Words").
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Quotes a string literal for SQL; right under `standard_conforming_strings` on and off, as the `E` form is used
+/// where there is a backslash (docs: "String Constants").
+pub fn quote_literal(text: &str) -> String {
+    let doubled = text.replace('\'', "''");
+    if doubled.contains('\\') {
+        format!("E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
+}
+
+/// The type of a column with domains resolved to their base type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnType {
+    /// `pg_type.oid` of the base type.
+    pub oid: u32,
+    /// `atttypmod` (or the domain's `typtypmod`); -1 for none. For numeric it holds precision and scale.
+    pub modifier: i32,
+    /// Element type where the type is an array.
+    pub element: Option<Box<ColumnType>>,
+}
+
+impl ColumnType {
+    /// A type that is no array.
+    pub fn scalar(oid: u32, modifier: i32) -> Self {
+        ColumnType { oid, modifier, element: None }
+    }
+}
+
+/// Types of the database that are not built in, by oid: domains (as their base type), enums, composites, arrays of
+/// them. Built-in types are known without it.
+pub type TypeCatalog = HashMap<u32, ColumnType>;
+
+/// A column that is published and read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Name.
+    pub name: String,
+    /// Type, resolved.
+    pub column_type: ColumnType,
+    /// `format_type()` of the declared type, for casts in lookups by key.
+    pub sql_type: String,
+    /// Is the column declared NOT NULL?
+    pub not_null: bool,
+}
+
+/// Which old columns UPDATE and DELETE send (docs: "ALTER TABLE … REPLICA IDENTITY").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplicaIdentity {
+    /// The columns of the primary key or of the chosen index.
+    Columns(Vec<String>),
+    /// All columns.
+    Full,
+    /// None: UPDATE and DELETE cannot be published.
+    Nothing,
+}
+
+/// A table as the catalog and its publication describe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSchema {
+    /// `pg_class.oid`; the root's oid for a partitioned table.
+    pub oid: u32,
+    /// Name.
+    pub name: TableName,
+    /// Published columns in table order.
+    pub columns: Vec<Column>,
+    /// Columns of the primary key; empty where there is none.
+    pub primary_key: Vec<String>,
+    /// Replica identity.
+    pub identity: ReplicaIdentity,
+    /// Row filter of the publication as SQL, if it has one (PostgreSQL 15 and later).
+    pub row_filter: Option<String>,
+    /// Is it partitioned?
+    pub partitioned: bool,
+    /// `pg_class.reltuples`: the planner's estimate of the number of rows; below 0 where never analyzed.
+    pub estimated_rows: i64,
+}
+
+impl TableSchema {
+    /// The column called `name`.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_literals_are_quoted_for_sql() {
+        assert_eq!(quote_identifier("a\"b"), "\"a\"\"b\"");
+        assert_eq!(quote_literal("it's"), "'it''s'");
+        assert_eq!(quote_literal("a\\'b"), "E'a\\\\''b'");
+        assert_eq!(TableName { schema: "S".into(), name: "t".into() }.quoted(), "\"S\".\"t\"");
+    }
+}
