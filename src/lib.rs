@@ -1,4 +1,8 @@
 //! pg2os keeps OpenSearch indices equal to PostgreSQL tables.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+pub mod ack;
 pub mod config;
+pub mod decode;
+pub mod map;
 pub mod model;

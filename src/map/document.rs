@@ -1,0 +1,223 @@
+//! Rows to documents: one JSON object per row, a field per column, NULL left out.
+
+use super::{
+    array, json,
+    text::{escape_into, write_string},
+    time::{self, Kind},
+    types::{self, Encoding},
+};
+use crate::model::{ColumnType, Row, Value};
+
+/// JSON numbers of more characters are refused by every numeric field, and inside json too.
+const LONGEST_NUMBER: usize = 1000;
+
+/// One field of a document: which column it comes from and how it is written.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Index of the column in the row.
+    pub column: usize,
+    /// Name of the field.
+    pub name: String,
+    /// `,"name":`, rendered once.
+    key: Box<[u8]>,
+    /// `,"name__json":` for what a flat_object cannot take.
+    json_key: Option<Box<[u8]>>,
+    encoding: Encoding,
+}
+
+impl Field {
+    /// The field called `name` from column number `column`.
+    pub fn new(column: usize, name: &str, column_type: &ColumnType) -> Self {
+        let key = |suffix: &str| {
+            let mut key = b",\"".to_vec();
+            escape_into(name.as_bytes(), &mut key);
+            key.extend_from_slice(suffix.as_bytes());
+            key.extend_from_slice(b"\":");
+            key.into_boxed_slice()
+        };
+        Field {
+            column,
+            name: name.to_owned(),
+            key: key(""),
+            json_key: types::has_json_sibling(column_type).then(|| key("__json")),
+            encoding: types::encoding(column_type),
+        }
+    }
+}
+
+/// The row has no document that OpenSearch could take; it becomes a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A json value is nested too deep for OpenSearch's parser.
+    #[error("field {field} is nested {depth} deep; OpenSearch takes at most {}", json::MAX_DEPTH)]
+    TooDeep {
+        /// The field.
+        field: String,
+        /// Its depth.
+        depth: usize,
+    },
+}
+
+/// Appends the document of `row` and returns how many values were left out because JSON has no form for them.
+///
+/// # Errors
+/// A [`Refusal`]; `out` then holds the part written so far.
+pub fn write_document(fields: &[Field], row: &Row<'_>, out: &mut Vec<u8>) -> Result<u32, Refusal> {
+    let start = out.len();
+    let mut omitted = 0;
+    for field in fields {
+        let Value::Text(text) = row.value(field.column) else { continue };
+        if let Some(json_key) = &field.json_key {
+            write_json_field(field, json_key, text, out)?;
+            continue;
+        }
+        let before = out.len();
+        out.extend_from_slice(&field.key);
+        if !write_value(&field.encoding, text, out) {
+            out.truncate(before);
+            omitted += 1;
+        }
+    }
+    // Every key begins with a comma; the first one becomes the opening brace.
+    match out.get_mut(start) {
+        Some(comma) => *comma = b'{',
+        None => out.push(b'{'),
+    }
+    out.push(b'}');
+    Ok(omitted)
+}
+
+fn write_json_field(field: &Field, json_key: &[u8], text: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+    let before = out.len();
+    out.extend_from_slice(&field.key);
+    let shape = json::write_object(text, out);
+    if shape.depth > json::MAX_DEPTH {
+        return Err(Refusal::TooDeep { field: field.name.clone(), depth: shape.depth });
+    }
+    if !shape.is_flat(&field.name, text) {
+        out.truncate(before);
+        out.extend_from_slice(json_key);
+        json::write_object(text, out);
+    }
+    Ok(())
+}
+
+/// Appends the JSON of one value; false, with nothing appended, where JSON has no form for it.
+pub(super) fn write_value(encoding: &Encoding, text: &[u8], out: &mut Vec<u8>) -> bool {
+    match encoding {
+        Encoding::Text => write_string(text, out),
+        Encoding::Integer => write_number(text, out),
+        Encoding::Float | Encoding::Numeric if matches!(text, b"NaN" | b"Infinity" | b"-Infinity") => {
+            return false;
+        }
+        Encoding::Numeric if text.len() > LONGEST_NUMBER => write_string(text, out),
+        Encoding::Float | Encoding::Numeric => write_number(text, out),
+        Encoding::Boolean => match text {
+            b"t" => out.extend_from_slice(b"true"),
+            b"f" => out.extend_from_slice(b"false"),
+            _ => write_string(text, out),
+        },
+        Encoding::Date => time::write_time(Kind::Date, text, out),
+        Encoding::Timestamp => time::write_time(Kind::Timestamp, text, out),
+        Encoding::TimestampUtc => time::write_time(Kind::TimestampUtc, text, out),
+        Encoding::Json => {
+            json::write_object(text, out);
+        }
+        Encoding::Array(element) => array::write_array(text, element, out),
+    }
+    true
+}
+
+/// PostgreSQL's number text is JSON as it is; anything else must not break the line and stays a string.
+fn write_number(text: &[u8], out: &mut Vec<u8>) {
+    let is_number = text.first().is_some_and(|b| b.is_ascii_digit() || *b == b'-')
+        && text.last().is_some_and(u8::is_ascii_digit)
+        && text.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e'));
+    if is_number {
+        out.extend_from_slice(text);
+    } else {
+        write_string(text, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Cell;
+
+    fn document(columns: &[(&str, u32, Option<&str>)]) -> Result<(String, u32), Refusal> {
+        let (mut bytes, mut cells, mut fields) = (vec![], vec![], vec![]);
+        for (i, (name, oid, value)) in columns.iter().enumerate() {
+            let column_type = types::resolve(*oid, -1, &Default::default());
+            fields.push(Field::new(i, name, &column_type));
+            cells.push(value.map_or(Cell::Null, |v| {
+                let start = bytes.len() as u32;
+                bytes.extend_from_slice(v.as_bytes());
+                Cell::Text { start, end: bytes.len() as u32 }
+            }));
+        }
+        let mut out = vec![];
+        let omitted = write_document(&fields, &Row { bytes: &bytes, cells: &cells }, &mut out)?;
+        Ok((String::from_utf8(out).unwrap(), omitted))
+    }
+
+    #[test]
+    fn a_row_is_an_object_with_a_field_per_column_and_no_nulls() {
+        let (json, omitted) = document(&[
+            ("id", 20, Some("9007199254740993")),
+            ("na\"me", 25, Some("O'Hara\n")),
+            ("gone", 25, None),
+            ("ok", 16, Some("t")),
+            ("price", 1700, Some("12.50")),
+            ("at", 1184, Some("2024-01-31 12:34:56.5+00")),
+            ("tags", 1009, Some("{a,NULL}")),
+            ("uid", 2950, Some("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")),
+        ])
+        .unwrap();
+        assert_eq!(
+            json,
+            r#"{"id":9007199254740993,"na\"me":"O'Hara\n","ok":true,"price":12.50,"at":"2024-01-31T12:34:56.5Z","tags":["a",null],"uid":"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"}"#
+        );
+        assert_eq!(omitted, 0);
+    }
+
+    #[test]
+    fn a_row_of_nulls_is_an_empty_object() {
+        assert_eq!(document(&[("a", 25, None)]).unwrap().0, "{}");
+    }
+
+    #[test]
+    fn values_without_json_are_left_out_and_counted() {
+        let (json, omitted) =
+            document(&[("a", 701, Some("NaN")), ("b", 700, Some("-Infinity")), ("c", 701, Some("-0"))])
+                .unwrap();
+        assert_eq!((json.as_str(), omitted), (r#"{"c":-0}"#, 2));
+    }
+
+    #[test]
+    fn a_very_long_numeric_is_a_string() {
+        let digits = "9".repeat(1001);
+        assert_eq!(document(&[("n", 1700, Some(&digits))]).unwrap().0, format!("{{\"n\":\"{digits}\"}}"));
+    }
+
+    #[test]
+    fn text_that_is_no_number_cannot_break_the_line() {
+        assert_eq!(document(&[("n", 23, Some("1}\n{"))]).unwrap().0, r#"{"n":"1}\n{"}"#);
+    }
+
+    #[test]
+    fn json_that_a_flat_object_cannot_take_goes_into_its_sibling() {
+        let deep = format!("{}1{}", "[".repeat(150), "]".repeat(150));
+        let (json, _) = document(&[("p", 3802, Some(r#"{"a": 1}"#)), ("q", 3802, Some(&deep))]).unwrap();
+        assert_eq!(json, format!("{{\"p\":{{\"a\":1}},\"q__json\":{{\"value\":{deep}}}}}"));
+    }
+
+    #[test]
+    fn json_deeper_than_the_parser_takes_is_refused() {
+        let deep = format!("{}1{}", "[".repeat(900), "]".repeat(900));
+        assert_eq!(
+            document(&[("q", 3802, Some(&deep))]),
+            Err(Refusal::TooDeep { field: "q".into(), depth: 901 })
+        );
+    }
+}

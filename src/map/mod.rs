@@ -1,0 +1,20 @@
+//! Rows to ids, documents and mappings. Pure functions of values; one path for windows, stream and lookups (G7).
+
+mod array;
+mod document;
+mod id;
+mod json;
+mod mapping;
+mod ordinal;
+mod plan;
+mod text;
+mod time;
+mod types;
+
+pub use document::Refusal;
+pub use id::{MissingKey, split_plain};
+pub use mapping::{BadFieldName, properties};
+pub use ordinal::{Ordinals, Place};
+pub use plan::{IdBuffers, MissingIdColumn, TablePlan, TableSpec};
+pub(crate) use text::escape_into;
+pub use types::{is_built_in, resolve};

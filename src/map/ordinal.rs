@@ -1,0 +1,146 @@
+//! Ordinals: the place of a change among the changes of its transaction, the same in every replay.
+//!
+//! The first 128 changes are numbered directly. Later ones are counted per bucket of a fixed hash of (table oid, plain
+//! id), from 128 up, held at [`ORDINAL_HELD`]: an action that reaches it is decided by lookup (**M4**).
+
+use crate::model::{ORDINAL_HELD, ORDINAL_TRUNCATE};
+use twox_hash::XxHash3_64;
+
+/// Changes of a transaction that have their index as ordinal.
+const DIRECT: u16 = 128;
+const BUCKETS: usize = 1 << 18;
+
+/// What a change message is numbered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Among the first 128: this index.
+    Direct(u16),
+    /// Later: a count per bucket.
+    Counted,
+    /// After a TRUNCATE past the first 128 (**M11**).
+    Held,
+}
+
+/// Counters of one transaction at a time. Half a megabyte, once a transaction of more than 128 changes has been seen.
+#[derive(Debug, Default)]
+pub struct Ordinals {
+    next: u16,
+    held: bool,
+    counted: bool,
+    buckets: Vec<u16>,
+}
+
+impl Ordinals {
+    /// A transaction begins.
+    pub fn begin(&mut self) {
+        self.next = 0;
+        self.held = false;
+        if std::mem::take(&mut self.counted) {
+            self.buckets.fill(0);
+        }
+    }
+
+    /// The place of the next I, U, D or T message; also to be called for tables that are not configured.
+    pub fn next_change(&mut self) -> Place {
+        if self.held {
+            return Place::Held;
+        }
+        if self.next < DIRECT {
+            self.next += 1;
+            return Place::Direct(self.next - 1);
+        }
+        Place::Counted
+    }
+
+    /// The ordinal of an action of a row change: each id of the change, old and new, has its own.
+    pub fn of_row(&mut self, place: Place, table_oid: u32, plain_id: &[u8]) -> u16 {
+        match place {
+            Place::Direct(index) => index,
+            Place::Held => ORDINAL_HELD,
+            Place::Counted => {
+                if self.buckets.is_empty() {
+                    self.buckets = vec![0; BUCKETS];
+                }
+                self.counted = true;
+                let hash = XxHash3_64::oneshot_with_seed(u64::from(table_oid), plain_id);
+                let count = &mut self.buckets[hash as usize % BUCKETS];
+                let ordinal = (DIRECT + *count).min(ORDINAL_HELD);
+                *count = (*count + 1).min(ORDINAL_HELD);
+                ordinal
+            }
+        }
+    }
+
+    /// The ordinal of a TRUNCATE; past the direct ones all later changes of the transaction are held.
+    pub fn of_truncate(&mut self, place: Place) -> u16 {
+        match place {
+            Place::Direct(index) => index,
+            Place::Counted | Place::Held => {
+                self.held = true;
+                ORDINAL_TRUNCATE
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn replay(ordinals: &mut Ordinals, ids: &[u8]) -> Vec<u16> {
+        ordinals.begin();
+        ids.iter()
+            .map(|id| {
+                let place = ordinals.next_change();
+                ordinals.of_row(place, 7, &[*id])
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn ordinals_grow_per_id_until_held_and_repeat_in_a_replay(ids in proptest::collection::vec(any::<u8>(), 0..3000)) {
+            let mut ordinals = Ordinals::default();
+            let first = replay(&mut ordinals, &ids);
+            replay(&mut ordinals, &[1; 500]);
+            prop_assert_eq!(&replay(&mut ordinals, &ids), &first);
+            let mut last = HashMap::new();
+            for (id, ordinal) in ids.iter().zip(&first) {
+                let before = last.insert(*id, *ordinal);
+                prop_assert!(before.is_none_or(|b| b < *ordinal || (b == ORDINAL_HELD && *ordinal == ORDINAL_HELD)));
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_that_changes_too_often_is_held() {
+        let all = replay(&mut Ordinals::default(), &[3; 1200]);
+        assert_eq!((all[127], all[128], all[1022], all[1023], all[1199]), (127, 128, 1022, 1023, 1023));
+    }
+
+    #[test]
+    fn after_a_late_truncate_everything_is_held() {
+        let mut ordinals = Ordinals::default();
+        ordinals.begin();
+        let place = ordinals.next_change();
+        assert_eq!(ordinals.of_truncate(place), 0);
+        for _ in 1..DIRECT {
+            ordinals.next_change();
+        }
+        let place = ordinals.next_change();
+        assert_eq!(ordinals.of_truncate(place), ORDINAL_TRUNCATE);
+        let place = ordinals.next_change();
+        assert_eq!(ordinals.of_row(place, 1, b"a"), ORDINAL_HELD);
+        ordinals.begin();
+        assert_eq!(ordinals.next_change(), Place::Direct(0));
+    }
+
+    #[test]
+    fn the_hash_is_fixed_for_ever() {
+        // Versions in an index depend on it: another hash would need M12.
+        assert_eq!(XxHash3_64::oneshot_with_seed(16_384, b"42") as usize % BUCKETS, FIXED_BUCKET);
+    }
+    const FIXED_BUCKET: usize = 25_206;
+}

@@ -1,0 +1,201 @@
+//! How the rows of one table become ids and documents: made once per definition of the table, used for every row,
+//! whether it comes from the stream, a window or a lookup.
+
+use super::{
+    document::{self, Field, Refusal},
+    id::{self, KeyColumn, MissingKey},
+    types::{self, Encoding},
+};
+use crate::{
+    config::IdForm,
+    model::{Cell, ColumnType, Row, Value},
+};
+
+/// What the configuration and the catalog decided about a table, whatever its columns are at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSpec {
+    /// Key columns of the id, in order.
+    pub id: Vec<String>,
+    /// Form of the id.
+    pub id_form: IdForm,
+    /// Columns that are left out of the document.
+    pub exclude: Vec<String>,
+    /// Field names of columns that do not keep their own.
+    pub rename: Vec<(String, String)>,
+}
+
+impl TableSpec {
+    /// The field of column `name`; `None` where it is left out.
+    pub fn field_name<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        if self.exclude.iter().any(|e| e == name) {
+            return None;
+        }
+        Some(self.rename.iter().find(|(from, _)| from == name).map_or(name, |(_, to)| to))
+    }
+}
+
+/// A definition of the table that gives no ids.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("id column {0} is not among the published columns of the table")]
+pub struct MissingIdColumn(pub String);
+
+/// The plan of one definition of a table.
+#[derive(Debug, Clone)]
+pub struct TablePlan {
+    oid: u32,
+    fields: Vec<Field>,
+    key: Vec<KeyColumn>,
+    id_form: IdForm,
+}
+
+/// Reusable buffers of one row's id.
+#[derive(Debug, Default)]
+pub struct IdBuffers {
+    /// The plain id: what ordinals are counted by and keys are found again by.
+    pub plain: Vec<u8>,
+    /// The document id.
+    pub id: Vec<u8>,
+}
+
+impl TablePlan {
+    /// The plan for rows whose cells stand for `columns`, in this order.
+    ///
+    /// # Errors
+    /// An id column that is not there.
+    pub fn new(
+        spec: &TableSpec,
+        oid: u32,
+        columns: &[(String, ColumnType)],
+    ) -> Result<Self, MissingIdColumn> {
+        let fields = columns
+            .iter()
+            .enumerate()
+            .filter_map(|(i, (name, ty))| Some(Field::new(i, spec.field_name(name)?, ty)))
+            .collect();
+        let key = spec
+            .id
+            .iter()
+            .map(|name| {
+                let column = columns.iter().position(|(c, _)| c == name);
+                let column = column.ok_or_else(|| MissingIdColumn(name.clone()))?;
+                let boolean = types::encoding(&columns[column].1) == Encoding::Boolean;
+                Ok(KeyColumn { column, boolean })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(TablePlan { oid, fields, key, id_form: spec.id_form })
+    }
+
+    /// `pg_class.oid` of the table, or of its root.
+    pub fn oid(&self) -> u32 {
+        self.oid
+    }
+
+    /// Fills `buffers` with the ids of `row`.
+    ///
+    /// # Errors
+    /// A key value that the stream did not send.
+    pub fn write_id(&self, row: &Row<'_>, buffers: &mut IdBuffers) -> Result<(), MissingKey> {
+        buffers.plain.clear();
+        id::write_plain(&self.key, row, &mut buffers.plain)?;
+        buffers.id.clear();
+        buffers.id.extend_from_slice(&buffers.plain);
+        if self.id_form == IdForm::Md5 {
+            id::replace_by_md5(&mut buffers.id, 0);
+        }
+        id::replace_unfit(&mut buffers.id, 0);
+        Ok(())
+    }
+
+    /// Key column values of `row`, for a lookup.
+    pub fn key_values(&self, row: &Row<'_>) -> Vec<Option<String>> {
+        let text = |c: &KeyColumn| match row.value(c.column) {
+            Value::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+            Value::Null | Value::Unchanged => None,
+        };
+        self.key.iter().map(text).collect()
+    }
+
+    /// Is a value of the document missing from `row`, so that it must be looked up?
+    pub fn is_incomplete(&self, row: &Row<'_>) -> bool {
+        self.fields.iter().any(|f| row.value(f.column) == Value::Unchanged)
+    }
+
+    /// Appends the document of `row`; see [`document::write_document`].
+    ///
+    /// # Errors
+    /// No document that OpenSearch could take.
+    pub fn write_document(&self, row: &Row<'_>, out: &mut Vec<u8>) -> Result<u32, Refusal> {
+        document::write_document(&self.fields, row, out)
+    }
+
+    /// Takes key values that `new` lacks from `old`, and under identity FULL every unchanged value (both rows lie in
+    /// the bytes of one message).
+    pub fn complete(&self, new: &Row<'_>, old: &Row<'_>, old_is_full: bool, cells: &mut Vec<Cell>) {
+        cells.clear();
+        cells.extend_from_slice(new.cells);
+        for (i, cell) in cells.iter_mut().enumerate() {
+            let is_key = self.key.iter().any(|k| k.column == i);
+            if *cell == Cell::Unchanged && (old_is_full || is_key) {
+                *cell = old.cells.get(i).copied().unwrap_or(Cell::Null);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(id_form: IdForm) -> TablePlan {
+        let spec = TableSpec {
+            id: vec!["b".into(), "a".into()],
+            id_form,
+            exclude: vec!["secret".into()],
+            rename: vec![("v".into(), "@v".into())],
+        };
+        let columns = [("a", 23), ("b", 16), ("v", 25), ("secret", 25)]
+            .map(|(n, oid)| (n.to_owned(), ColumnType::scalar(oid, -1)));
+        TablePlan::new(&spec, 1, &columns).unwrap()
+    }
+
+    const CELLS: [Cell; 4] = [
+        Cell::Text { start: 0, end: 1 },
+        Cell::Text { start: 1, end: 2 },
+        Cell::Text { start: 2, end: 3 },
+        Cell::Unchanged,
+    ];
+
+    #[test]
+    fn id_and_document_follow_the_configuration() {
+        let row = Row { bytes: b"7tx", cells: &CELLS };
+        let (mut ids, mut out) = (IdBuffers::default(), vec![]);
+        let plain = plan(IdForm::Plain);
+        plain.write_id(&row, &mut ids).unwrap();
+        assert_eq!((ids.plain.as_slice(), ids.id.as_slice()), (&b"true|7"[..], &b"true|7"[..]));
+        plain.write_document(&row, &mut out).unwrap();
+        assert_eq!(out, br#"{"a":7,"b":true,"@v":"x"}"#);
+        assert!(!plain.is_incomplete(&row), "a column that is left out may be missing");
+        assert_eq!(plain.key_values(&row), [Some("t".to_owned()), Some("7".to_owned())]);
+        plan(IdForm::Md5).write_id(&row, &mut ids).unwrap();
+        assert_eq!((ids.plain.as_slice(), ids.id.len()), (&b"true|7"[..], 32));
+    }
+
+    #[test]
+    fn an_old_row_completes_the_new_one() {
+        let new = Row { bytes: b"7tx8", cells: &[Cell::Unchanged, CELLS[1], Cell::Unchanged, Cell::Null] };
+        let old = Row { bytes: b"7tx8", cells: &CELLS };
+        let mut cells = vec![];
+        let plan = plan(IdForm::Plain);
+        plan.complete(&new, &old, false, &mut cells);
+        assert_eq!(cells, [CELLS[0], CELLS[1], Cell::Unchanged, Cell::Null]);
+        plan.complete(&new, &old, true, &mut cells);
+        assert_eq!(cells, [CELLS[0], CELLS[1], CELLS[2], Cell::Null]);
+    }
+
+    #[test]
+    fn a_missing_id_column_is_named() {
+        let spec =
+            TableSpec { id: vec!["x".into()], id_form: IdForm::Plain, exclude: vec![], rename: vec![] };
+        assert_eq!(TablePlan::new(&spec, 1, &[]).unwrap_err(), MissingIdColumn("x".into()));
+    }
+}

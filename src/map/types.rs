@@ -1,0 +1,189 @@
+//! The one table of types: what JSON a PostgreSQL type becomes, and how a new index maps its field.
+//!
+//! A type is one row of [`TYPES`]. A type without a row goes through as PostgreSQL's text, mapped as keyword.
+
+use crate::model::{ColumnType, TypeCatalog};
+use serde_json::{Value, json};
+
+/// How the text of a value becomes JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// The digits as they are.
+    Integer,
+    /// The digits as they are; NaN and the infinities are left out.
+    Float,
+    /// As `Float`; over 1,000 characters a string.
+    Numeric,
+    /// `t` and `f` as `true` and `false`.
+    Boolean,
+    /// A string.
+    Text,
+    /// ISO 8601 date.
+    Date,
+    /// ISO 8601 date and time without zone.
+    Timestamp,
+    /// ISO 8601 date and time with `Z`.
+    TimestampUtc,
+    /// An object as it is, anything else as `{"value": …}`.
+    Json,
+    /// A JSON array of the element's encoding.
+    Array(Box<Encoding>),
+}
+
+/// One built-in type.
+pub struct TypeRow {
+    /// `pg_type.oid`.
+    pub oid: u32,
+    /// `pg_type.typarray`.
+    pub array_oid: u32,
+    /// Name, for messages and docs.
+    pub name: &'static str,
+    /// The JSON of its values.
+    pub encoding: Encoding,
+    /// Field mapping of a new index from the type modifier (OpenSearch docs: "Supported field types").
+    pub mapping: fn(i32) -> Value,
+}
+
+const fn row(
+    oid: u32,
+    array_oid: u32,
+    name: &'static str,
+    encoding: Encoding,
+    mapping: fn(i32) -> Value,
+) -> TypeRow {
+    TypeRow { oid, array_oid, name, encoding, mapping }
+}
+
+/// The built-in types that are more than their text (oids: PostgreSQL's `pg_type.dat`).
+pub static TYPES: &[TypeRow] = &[
+    row(21, 1005, "smallint", Encoding::Integer, |_| number("short")),
+    row(23, 1007, "integer", Encoding::Integer, |_| number("integer")),
+    row(20, 1016, "bigint", Encoding::Integer, |_| number("long")),
+    row(26, 1028, "oid", Encoding::Integer, |_| number("long")),
+    row(700, 1021, "real", Encoding::Float, |_| number("float")),
+    row(701, 1022, "double precision", Encoding::Float, |_| number("double")),
+    row(1700, 1231, "numeric", Encoding::Numeric, numeric),
+    row(16, 1000, "boolean", Encoding::Boolean, |_| json!({"type": "boolean"})),
+    row(25, 1009, "text", Encoding::Text, |_| text()),
+    row(1043, 1015, "character varying", Encoding::Text, |_| text()),
+    row(1042, 1014, "character", Encoding::Text, |_| text()),
+    row(19, 1003, "name", Encoding::Text, |_| text()),
+    row(2950, 2951, "uuid", Encoding::Text, |_| keyword()),
+    row(1082, 1182, "date", Encoding::Date, |_| json!({"type": "date"})),
+    row(1114, 1115, "timestamp without time zone", Encoding::Timestamp, |_| json!({"type": "date"})),
+    row(1184, 1185, "timestamp with time zone", Encoding::TimestampUtc, |_| json!({"type": "date"})),
+    row(114, 199, "json", Encoding::Json, |_| json!({"type": "flat_object"})),
+    row(3802, 3807, "jsonb", Encoding::Json, |_| json!({"type": "flat_object"})),
+];
+
+/// A term over 32,766 bytes fails its document; 8,191 characters of at most 4 bytes never reach it.
+const IGNORE_ABOVE: u32 = 8191;
+
+fn number(name: &str) -> Value {
+    json!({"type": name, "coerce": false})
+}
+
+fn keyword() -> Value {
+    json!({"type": "keyword", "ignore_above": IGNORE_ABOVE})
+}
+
+fn text() -> Value {
+    json!({"type": "text", "fields": {"keyword": keyword()}})
+}
+
+/// `scaled_float` keeps the value exactly where all of it fits a double's 53 bits.
+fn numeric(modifier: i32) -> Value {
+    // numeric(p,s) is stored as ((p << 16) | (s & 0x7ff)) + 4, s in 11 bits two's complement since PostgreSQL 15.
+    if modifier >= 4 {
+        let precision = (modifier - 4) >> 16 & 0xffff;
+        let scale = (((modifier - 4) & 0x7ff) ^ 1024) - 1024;
+        if precision <= 15 && (0..=precision).contains(&scale) {
+            let factor = 10_u64.pow(scale as u32);
+            return json!({"type": "scaled_float", "scaling_factor": factor, "ignore_malformed": true, "coerce": false});
+        }
+    }
+    json!({"type": "double", "ignore_malformed": true, "coerce": false})
+}
+
+fn scalar_row(oid: u32) -> Option<&'static TypeRow> {
+    TYPES.iter().find(|t| t.oid == oid)
+}
+
+/// Resolves the type of a column of the stream: built-in arrays by the table, other types by what the catalog said.
+pub fn resolve(oid: u32, modifier: i32, catalog: &TypeCatalog) -> ColumnType {
+    if let Some(element) = TYPES.iter().find(|t| t.array_oid == oid) {
+        let element = Box::new(ColumnType::scalar(element.oid, modifier));
+        return ColumnType { oid, modifier, element: Some(element) };
+    }
+    match catalog.get(&oid) {
+        Some(known) if known.modifier == -1 && known.element.is_none() => {
+            ColumnType { modifier, ..known.clone() }
+        }
+        Some(known) => known.clone(),
+        None => ColumnType::scalar(oid, modifier),
+    }
+}
+
+/// Is the type in the table, as itself or as an array?
+pub fn is_built_in(oid: u32) -> bool {
+    TYPES.iter().any(|t| t.oid == oid || t.array_oid == oid)
+}
+
+/// The encoding of a column's values.
+pub fn encoding(column_type: &ColumnType) -> Encoding {
+    match &column_type.element {
+        Some(element) => Encoding::Array(Box::new(encoding(element))),
+        None => scalar_row(column_type.oid).map_or(Encoding::Text, |t| t.encoding.clone()),
+    }
+}
+
+/// The mapping of a field in a new index; an array has its element's, since OpenSearch has no array type.
+pub fn mapping(column_type: &ColumnType) -> Value {
+    match &column_type.element {
+        // A flat_object takes objects only, and no nested arrays of them.
+        Some(element) if has_json_sibling(element) => json!({"type": "object", "enabled": false}),
+        Some(element) => mapping(element),
+        None => scalar_row(column_type.oid).map_or_else(keyword, |t| (t.mapping)(column_type.modifier)),
+    }
+}
+
+/// Does the field have a sibling `NAME__json` for what a flat_object cannot take?
+pub fn has_json_sibling(column_type: &ColumnType) -> bool {
+    matches!(encoding(column_type), Encoding::Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numeric_modifier(precision: i32, scale: i32) -> i32 {
+        (precision << 16 | scale & 0x7ff) + 4
+    }
+
+    #[test]
+    fn a_numeric_is_scaled_where_a_double_holds_it() {
+        assert_eq!(numeric(numeric_modifier(15, 2))["scaling_factor"], 100);
+        assert_eq!(numeric(numeric_modifier(4, 4))["type"], "scaled_float");
+        for (p, s) in [(16, 2), (3, 5), (5, -2)] {
+            assert_eq!(numeric(numeric_modifier(p, s))["type"], "double", "{p},{s}");
+        }
+        assert_eq!(numeric(-1)["type"], "double");
+    }
+
+    #[test]
+    fn no_oid_stands_twice_in_the_table() {
+        let mut oids: Vec<u32> = TYPES.iter().flat_map(|t| [t.oid, t.array_oid]).collect();
+        oids.sort_unstable();
+        assert!(oids.windows(2).all(|w| w[0] != w[1]));
+    }
+
+    #[test]
+    fn an_unknown_type_is_its_text_and_a_domain_its_base() {
+        let unknown = resolve(999_999, -1, &TypeCatalog::new());
+        assert_eq!(encoding(&unknown), Encoding::Text);
+        assert_eq!(mapping(&unknown)["type"], "keyword");
+        let domains = TypeCatalog::from([(70_000, ColumnType::scalar(23, -1))]);
+        assert_eq!(encoding(&resolve(70_000, -1, &domains)), Encoding::Integer);
+        assert_eq!(encoding(&resolve(1007, -1, &domains)), Encoding::Array(Box::new(Encoding::Integer)));
+    }
+}
