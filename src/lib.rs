@@ -4,5 +4,6 @@
 pub mod ack;
 pub mod config;
 pub mod decode;
+pub mod lanes;
 pub mod map;
 pub mod model;

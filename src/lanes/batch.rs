@@ -1,0 +1,419 @@
+//! A batch: the bulk body under construction, with what is needed to merge, retry, split and bury its actions.
+//!
+//! **M1**: inside a batch the action with the highest version of an id stays, of equal ones the last.
+
+use super::action::{Action, Change, LookupKey, TableNo, Target};
+use crate::{ack::Ticket, map::escape_into, model::Version};
+use bytes::Bytes;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    ops::Range,
+};
+
+/// What an entry does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Index a document.
+    Index,
+    /// Delete a document.
+    Delete,
+    /// Waits for its lookup and keeps the place of its id (**M13**).
+    Lookup,
+    /// Goes to the dead letters without being sent.
+    Refused,
+}
+
+/// One action of a batch.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it does.
+    pub kind: EntryKind,
+    /// Its table.
+    pub table: TableNo,
+    /// Its version.
+    pub version: Version,
+    hash: u64,
+    live: bool,
+    /// Lines in the body; empty for lookups and refused ones.
+    lines: Range<u32>,
+    /// The document's line without its newline, within `lines`.
+    document: Range<u32>,
+    /// Document id, and plain id where it differs, in `ids`.
+    id: Range<u32>,
+    plain_id: Range<u32>,
+    /// Index into `lookups` or `reasons`.
+    extra: u32,
+}
+
+/// What became of a pushed action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is in the batch.
+    Kept,
+    /// A higher version of the id was there: nothing is left to do for it (**M1**).
+    Swallowed,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Batch {
+    body: Vec<u8>,
+    entries: Vec<Entry>,
+    ids: Vec<u8>,
+    by_hash: HashMap<u64, u32, BuildHasherDefault<IdHash>>,
+    lookups: Vec<LookupKey>,
+    reasons: Vec<Box<str>>,
+    live: usize,
+    /// Holds the stream's position back until the batch is answered.
+    pub(super) ticket: Option<Ticket>,
+    /// The windows that have rows in the batch.
+    pub(super) windows: Vec<super::window::WindowRows>,
+}
+
+impl Batch {
+    /// Bytes of the body and of what goes beside it.
+    pub fn bytes(&self) -> usize {
+        self.body.len() + self.ids.len() + 64 * self.entries.len()
+    }
+
+    /// Is nothing in it?
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Number of actions that will be sent, looked up or buried.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Adds an action, merging it with what is there of its id.
+    pub fn push(&mut self, action: &Action<'_>, hash: u64) -> Pushed {
+        if let Some(&at) = self.by_hash.get(&hash) {
+            let old = &self.entries[at as usize];
+            if old.table == action.target.table && self.id_of(old) == action.id {
+                if old.version > action.version {
+                    return Pushed::Swallowed;
+                }
+                self.bury(at as usize);
+            }
+        }
+        let at = self.append(action, hash);
+        self.by_hash.insert(hash, at);
+        Pushed::Kept
+    }
+
+    /// Decides a lookup: the current row's document, or a delete where the row is gone or outside the filter.
+    pub fn resolve(&mut self, entry: u32, target: &Target, document: Option<&[u8]>) {
+        let old = self.entries[entry as usize].clone();
+        self.bury(entry as usize);
+        let (id, plain_id) = (self.id_of(&old).to_vec(), self.plain_id_of(&old).to_vec());
+        let change = document.map_or(Change::Delete, Change::Index);
+        let action = Action { target, id: &id, plain_id: &plain_id, version: old.version, change };
+        self.append(&action, old.hash);
+    }
+
+    /// Decides a lookup whose row has no document that could be sent.
+    pub fn resolve_refused(&mut self, entry: u32, target: &Target, reason: &str, document: &[u8]) {
+        let old = self.entries[entry as usize].clone();
+        self.bury(entry as usize);
+        let (id, plain_id) = (self.id_of(&old).to_vec(), self.plain_id_of(&old).to_vec());
+        let change = Change::Refused { reason, document };
+        let action = Action { target, id: &id, plain_id: &plain_id, version: old.version, change };
+        self.append(&action, old.hash);
+    }
+
+    fn bury(&mut self, at: usize) {
+        let entry = &mut self.entries[at];
+        if std::mem::take(&mut entry.live) {
+            self.live -= 1;
+        }
+    }
+
+    fn append(&mut self, action: &Action<'_>, hash: u64) -> u32 {
+        let ids = |ids: &mut Vec<u8>, id: &[u8]| {
+            let start = ids.len() as u32;
+            ids.extend_from_slice(id);
+            start..ids.len() as u32
+        };
+        let id = ids(&mut self.ids, action.id);
+        let plain_id =
+            if action.plain_id == action.id { id.clone() } else { ids(&mut self.ids, action.plain_id) };
+        let start = self.body.len() as u32;
+        let (mut document, mut extra) = (start..start, 0);
+        let kind = match &action.change {
+            Change::Index(json) => {
+                self.action_line(&action.target.index_line, action);
+                document.start = self.body.len() as u32;
+                self.body.extend_from_slice(json);
+                document.end = self.body.len() as u32;
+                self.body.push(b'\n');
+                EntryKind::Index
+            }
+            Change::Delete => {
+                self.action_line(&action.target.delete_line, action);
+                EntryKind::Delete
+            }
+            Change::Lookup(key) => {
+                extra = self.lookups.len() as u32;
+                self.lookups.push(key.clone());
+                EntryKind::Lookup
+            }
+            Change::Refused { reason, document: json } => {
+                extra = self.reasons.len() as u32;
+                self.reasons.push((*reason).into());
+                document.start = self.ids.len() as u32;
+                self.ids.extend_from_slice(json);
+                document.end = self.ids.len() as u32;
+                EntryKind::Refused
+            }
+        };
+        self.entries.push(Entry {
+            kind,
+            table: action.target.table,
+            version: action.version,
+            hash,
+            live: true,
+            lines: start..self.body.len() as u32,
+            document,
+            id,
+            plain_id,
+            extra,
+        });
+        self.live += 1;
+        self.entries.len() as u32 - 1
+    }
+
+    fn action_line(&mut self, beginning: &[u8], action: &Action<'_>) {
+        self.body.extend_from_slice(beginning);
+        escape_into(action.id, &mut self.body);
+        self.body.extend_from_slice(b"\",\"version\":");
+        self.body.extend_from_slice(itoa::Buffer::new().format(action.version.0).as_bytes());
+        self.body.extend_from_slice(b",\"version_type\":\"external_gte\"}}\n");
+    }
+
+    /// Numbers of the entries of `kind` that count, in order.
+    pub fn live(&self, wanted: impl Fn(EntryKind) -> bool) -> Vec<u32> {
+        let numbered = self.entries.iter().zip(0..);
+        numbered.filter(|(e, _)| e.live && wanted(e.kind)).map(|(_, at)| at).collect()
+    }
+
+    /// Entry number `at`.
+    pub fn entry(&self, at: u32) -> &Entry {
+        &self.entries[at as usize]
+    }
+
+    /// The key that a lookup entry waits for.
+    pub fn lookup(&self, entry: &Entry) -> &LookupKey {
+        &self.lookups[entry.extra as usize]
+    }
+
+    /// Why a refused entry is refused.
+    pub fn reason(&self, entry: &Entry) -> &str {
+        &self.reasons[entry.extra as usize]
+    }
+
+    /// Document id of an entry.
+    pub fn id_of(&self, entry: &Entry) -> &[u8] {
+        &self.ids[entry.id.start as usize..entry.id.end as usize]
+    }
+
+    /// Plain id of an entry.
+    pub fn plain_id_of(&self, entry: &Entry) -> &[u8] {
+        &self.ids[entry.plain_id.start as usize..entry.plain_id.end as usize]
+    }
+
+    /// Takes the body out for sending, without what was merged away.
+    pub fn seal(&mut self) -> SealedBody {
+        if self.entries.iter().any(|e| !e.live && !e.lines.is_empty()) {
+            self.compact();
+        }
+        SealedBody(Bytes::from(std::mem::take(&mut self.body)))
+    }
+
+    fn compact(&mut self) {
+        let mut to = 0;
+        for entry in &mut self.entries {
+            if !entry.live {
+                entry.lines = 0..0;
+                continue;
+            }
+            let moved = entry.lines.start - to;
+            if entry.kind != EntryKind::Refused {
+                self.body.copy_within(entry.lines.start as usize..entry.lines.end as usize, to as usize);
+                entry.document = entry.document.start - moved..entry.document.end - moved;
+            }
+            entry.lines = to..entry.lines.end - moved;
+            to = entry.lines.end;
+        }
+        self.body.truncate(to as usize);
+    }
+
+    /// The document of an entry, as it stands in `body` (or aside, for a refused one).
+    pub fn document_of<'a>(&'a self, entry: &Entry, body: &'a SealedBody) -> &'a [u8] {
+        let range = entry.document.start as usize..entry.document.end as usize;
+        if entry.kind == EntryKind::Refused { &self.ids[range] } else { &body.0[range] }
+    }
+
+    /// Empties the batch for its next use, with the allocation of its body where nobody holds it any more.
+    pub fn recycle(&mut self, body: SealedBody) {
+        if let Ok(buffer) = body.0.try_into_mut() {
+            self.body = Vec::from(buffer);
+        }
+        self.body.clear();
+        self.entries.clear();
+        self.ids.clear();
+        self.by_hash.clear();
+        self.lookups.clear();
+        self.reasons.clear();
+        self.live = 0;
+    }
+
+    /// The body of a request with the entries numbered `part`; all of them cost no copy.
+    pub fn request(&self, body: &SealedBody, part: &[u32]) -> Bytes {
+        let bytes: usize = part.iter().map(|at| self.entry(*at).lines.len()).sum();
+        if bytes == body.0.len() {
+            return body.0.clone();
+        }
+        let mut copy = Vec::with_capacity(bytes);
+        for at in part {
+            let lines = &self.entry(*at).lines;
+            copy.extend_from_slice(&body.0[lines.start as usize..lines.end as usize]);
+        }
+        Bytes::from(copy)
+    }
+}
+
+/// The bytes of a batch on their way.
+#[derive(Debug)]
+pub struct SealedBody(Bytes);
+
+/// The hash of an id is a good hash already.
+#[derive(Debug, Default)]
+pub(super) struct IdHash(u64);
+
+impl Hasher for IdHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0 << 8 | u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Xid;
+    use proptest::prelude::*;
+
+    fn action<'a>(target: &'a Target, id: &'a str, version: u64, change: Change<'a>) -> Action<'a> {
+        Action { target, id: id.as_bytes(), plain_id: id.as_bytes(), version: Version(version), change }
+    }
+
+    fn push(batch: &mut Batch, action: &Action<'_>) -> Pushed {
+        let hash = action.target.hash(action.id);
+        batch.push(action, hash)
+    }
+
+    fn text(batch: &mut Batch) -> String {
+        let body = batch.seal();
+        let part = batch.live(|k| matches!(k, EntryKind::Index | EntryKind::Delete));
+        String::from_utf8(batch.request(&body, &part).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_body_has_action_lines_and_documents() {
+        let target = Target::new(TableNo(0), "events");
+        let mut batch = Batch::default();
+        push(&mut batch, &action(&target, "a\"b", 7, Change::Index(b"{\"x\":1}")));
+        push(&mut batch, &action(&target, "c", 8, Change::Delete));
+        assert_eq!(
+            text(&mut batch),
+            "{\"index\":{\"_index\":\"events\",\"_id\":\"a\\\"b\",\"version\":7,\"version_type\":\"external_gte\"}}\n{\"x\":1}\n\
+             {\"delete\":{\"_index\":\"events\",\"_id\":\"c\",\"version\":8,\"version_type\":\"external_gte\"}}\n"
+        );
+    }
+
+    #[test]
+    fn m1_a_window_row_at_the_floor_does_not_swallow_a_streamed_change() {
+        let target = Target::new(TableNo(0), "t");
+        let mut batch = Batch::default();
+        push(&mut batch, &action(&target, "1", 9, Change::Index(b"{\"new\":1}")));
+        assert_eq!(push(&mut batch, &action(&target, "1", 8, Change::Index(b"{\"old\":1}"))), Pushed::Swallowed);
+        assert_eq!(push(&mut batch, &action(&target, "1", 9, Change::Delete)), Pushed::Kept);
+        let text = text(&mut batch);
+        assert!(text.starts_with("{\"delete\"") && text.lines().count() == 1, "{text}");
+    }
+
+    #[test]
+    fn equal_ids_of_two_tables_are_two_documents() {
+        let (a, b) = (Target::new(TableNo(0), "a"), Target::new(TableNo(1), "b"));
+        let mut batch = Batch::default();
+        push(&mut batch, &action(&a, "1", 1, Change::Delete));
+        push(&mut batch, &action(&b, "1", 1, Change::Delete));
+        assert_eq!(batch.len(), 2);
+    }
+
+    #[test]
+    fn m13_a_lookup_keeps_the_place_of_its_id() {
+        let target = Target::new(TableNo(0), "t");
+        let mut batch = Batch::default();
+        let key = LookupKey { values: vec![Some("1".into())], xid: Xid(5) };
+        push(&mut batch, &action(&target, "1", 3, Change::Index(b"{}")));
+        push(&mut batch, &action(&target, "1", 4, Change::Lookup(key.clone())));
+        push(&mut batch, &action(&target, "2", 4, Change::Lookup(key)));
+        push(&mut batch, &action(&target, "2", 5, Change::Delete));
+        let waiting = batch.live(|k| k == EntryKind::Lookup);
+        assert_eq!(waiting.len(), 1);
+        batch.resolve(waiting[0], &target, Some(b"{\"now\":1}"));
+        let text = text(&mut batch);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains("\"_id\":\"1\",\"version\":4") && text.contains("{\"now\":1}"));
+    }
+
+    #[test]
+    fn a_recycled_batch_is_empty_and_keeps_its_memory() {
+        let target = Target::new(TableNo(0), "t");
+        let mut batch = Batch::default();
+        push(&mut batch, &action(&target, "1", 3, Change::Index(&[b'x'; 5000])));
+        let body = batch.seal();
+        batch.recycle(body);
+        assert!(batch.is_empty() && batch.len() == 0 && batch.body.capacity() >= 5000);
+    }
+
+    proptest! {
+        #[test]
+        fn m1_the_highest_version_of_each_id_stays_and_of_equal_ones_the_last(
+            pushes in proptest::collection::vec((0u8..4, 0u64..6, any::<bool>()), 0..40)
+        ) {
+            let target = Target::new(TableNo(0), "t");
+            let mut batch = Batch::default();
+            let mut expected: HashMap<u8, (u64, usize)> = HashMap::new();
+            for (n, (id, version, delete)) in pushes.iter().enumerate() {
+                let (id_text, document) = (id.to_string(), format!("{{\"n\":{n}}}"));
+                let change = if *delete { Change::Delete } else { Change::Index(document.as_bytes()) };
+                push(&mut batch, &action(&target, &id_text, *version, change));
+                let slot = expected.entry(*id).or_insert((*version, n));
+                if *version >= slot.0 { *slot = (*version, n); }
+            }
+            prop_assert_eq!(batch.len(), expected.len());
+            let text = text(&mut batch);
+            for (id, (version, n)) in expected {
+                let head = format!("\"_id\":\"{id}\",\"version\":{version},");
+                prop_assert!(text.contains(&head), "{} in {}", head, text);
+                if !pushes[n].2 {
+                    let document = format!("{{\"n\":{n}}}\n");
+                    prop_assert!(text.contains(&document));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The lanes themselves: open batches that the reader thread and the window readers write into and the senders take.
+
+use super::{
+    action::{Action, Change, TableNo},
+    batch::{Batch, Pushed, SealedBody},
+    guard::{Guard, Verdict},
+    window::WindowRows,
+};
+use crate::{
+    ack::Tracker,
+    model::{Version, Xid},
+};
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::sync::Notify;
+
+/// How much a lane may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneLimits {
+    /// Number of lanes.
+    pub lanes: usize,
+    /// Bytes at which a batch is closed.
+    pub batch_bytes: usize,
+    /// Actions at which a batch is closed.
+    pub batch_actions: usize,
+    /// Age at which a batch is sent although it is not full.
+    pub flush_after: Duration,
+    /// Deleted ids that the guards of all lanes may keep together.
+    pub guarded_deletes: usize,
+}
+
+/// What became of a window's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowPushed {
+    /// It is queued, or a newer action of its id is.
+    Queued,
+    /// It was deleted since the window's snapshot.
+    Dropped,
+    /// The lane is full: wait for [`Lanes::room`] of it and push again.
+    Full(usize),
+    /// The window must be read again in a later snapshot.
+    ReadAgain,
+}
+
+/// All lanes of a session.
+#[derive(Debug)]
+pub struct Lanes {
+    lanes: Box<[Lane]>,
+    tracker: Mutex<Tracker>,
+    limits: LaneLimits,
+}
+
+#[derive(Debug)]
+struct Lane {
+    state: Mutex<State>,
+    /// The open batch got its first action, or became full.
+    filled: Notify,
+    /// The open batch was taken.
+    room: Notify,
+    room_sync: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    open: Batch,
+    opened: Option<Instant>,
+    spare: Vec<Batch>,
+    in_flight: bool,
+    guard: Guard,
+    /// Is any table still being read in windows?
+    guarding: bool,
+}
+
+impl Lanes {
+    /// Empty lanes, for a stream whose position is followed by `tracker`.
+    pub fn new(limits: LaneLimits, tracker: Tracker, guarding: bool) -> Self {
+        let lane = || Lane {
+            state: Mutex::new(State {
+                open: Batch::default(),
+                opened: None,
+                spare: vec![Batch::default()],
+                in_flight: false,
+                guard: Guard::new(limits.guarded_deletes / limits.lanes),
+                guarding,
+            }),
+            filled: Notify::new(),
+            room: Notify::new(),
+            room_sync: Condvar::new(),
+        };
+        Lanes { lanes: (0..limits.lanes).map(|_| lane()).collect(), tracker: Mutex::new(tracker), limits }
+    }
+
+    /// Number of lanes.
+    pub fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// The tracker of the stream's position.
+    pub fn tracker(&self) -> MutexGuard<'_, Tracker> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an action of the transaction that is open in the stream.
+    ///
+    /// # Errors
+    /// The number of the lane that is full.
+    pub fn push_change(&self, action: &Action<'_>, xid: Xid) -> Result<(), usize> {
+        let hash = action.target.hash(action.id);
+        let number = self.lane_of(hash);
+        let lane = &self.lanes[number];
+        let mut state = lane.state();
+        if self.is_full(&state.open) {
+            return Err(number);
+        }
+        // A lookup may find nothing, and then counts as a delete.
+        if state.guarding && matches!(action.change, Change::Delete | Change::Lookup(_)) {
+            state.guard.delete(hash, xid, action.version);
+        }
+        if state.open.ticket.is_none() {
+            state.open.ticket = Some(self.tracker().ticket());
+        }
+        state.open.push(action, hash);
+        self.note_push(lane, &mut state);
+        Ok(())
+    }
+
+    /// Queues a row of a window, unless the guard says otherwise.
+    pub fn push_row(&self, action: &Action<'_>, window: &WindowRows) -> RowPushed {
+        let hash = action.target.hash(action.id);
+        let number = self.lane_of(hash);
+        let lane = &self.lanes[number];
+        let mut state = lane.state();
+        match state.guard.verdict(action.target.table, hash, window) {
+            Verdict::Drop => return RowPushed::Dropped,
+            Verdict::ReadAgain => return RowPushed::ReadAgain,
+            Verdict::Pass => {}
+        }
+        if self.is_full(&state.open) {
+            return RowPushed::Full(number);
+        }
+        if state.open.push(action, hash) == Pushed::Kept {
+            window.join(&mut state.open.windows);
+            self.note_push(lane, &mut state);
+        }
+        RowPushed::Queued
+    }
+
+    /// A TRUNCATE of `table` was streamed; see [`Guard::truncate`].
+    pub fn guard_truncate(&self, table: TableNo, xid: Xid, version: Version) {
+        for lane in &self.lanes {
+            let mut state = lane.state();
+            if state.guarding {
+                state.guard.truncate(table, xid, version);
+            }
+        }
+    }
+
+    /// Lets the guards go of what every open and later window sees.
+    pub fn prune_guards(&self, xmin: Xid) {
+        for lane in &self.lanes {
+            lane.state().guard.prune(xmin);
+        }
+    }
+
+    /// No window will be read any more in this session: the guards forget and stop.
+    pub fn stop_guarding(&self) {
+        for lane in &self.lanes {
+            let mut state = lane.state();
+            state.guarding = false;
+            state.guard = Guard::new(0);
+        }
+    }
+
+    /// Blocks until lane `number` may have room, at most `timeout`; for the reader thread.
+    pub fn wait_for_room(&self, number: usize, timeout: Duration) {
+        let lane = &self.lanes[number];
+        let state = lane.state();
+        if self.is_full(&state.open) {
+            drop(lane.room_sync.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Waits until lane `number` has room; for window readers.
+    pub async fn room(&self, number: usize) {
+        let lane = &self.lanes[number];
+        loop {
+            let room = lane.room.notified();
+            if !self.is_full(&lane.state().open) {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// Waits for the next batch of lane `number`: full, or old enough.
+    pub async fn next_batch(&self, number: usize) -> Batch {
+        let lane = &self.lanes[number];
+        loop {
+            let filled = lane.filled.notified();
+            let due = {
+                let mut state = lane.state();
+                match state.opened {
+                    Some(opened) if self.is_full(&state.open) || opened.elapsed() >= self.limits.flush_after => {
+                        return lane.take(&mut state);
+                    }
+                    opened => opened.map(|opened| opened + self.limits.flush_after),
+                }
+            };
+            match due {
+                None => filled.await,
+                Some(due) => {
+                    tokio::select! {
+                        () = filled => {}
+                        () = tokio::time::sleep_until(due.into()) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// A batch of lane `number` was answered: its windows and the stream's position are told, its memory is kept.
+    pub fn answered(&self, number: usize, mut batch: Batch, body: SealedBody) {
+        for window in batch.windows.drain(..) {
+            window.leave();
+        }
+        let ticket = batch.ticket.take();
+        batch.recycle(body);
+        let mut state = self.lanes[number].state();
+        state.spare.push(batch);
+        state.in_flight = false;
+        if let Some(ticket) = ticket {
+            self.tracker().give_back(ticket);
+        }
+    }
+
+    /// Is nothing queued and nothing in flight?
+    pub fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| {
+            let state = lane.state();
+            state.open.is_empty() && !state.in_flight
+        })
+    }
+
+    /// Bytes that are queued, open batches only.
+    pub fn queued_bytes(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.state().open.bytes()).sum()
+    }
+
+    fn lane_of(&self, hash: u64) -> usize {
+        // The high bits: the batches' tables use the low ones.
+        ((hash >> 32) as usize) % self.lanes.len()
+    }
+
+    fn is_full(&self, batch: &Batch) -> bool {
+        batch.bytes() >= self.limits.batch_bytes || batch.len() >= self.limits.batch_actions
+    }
+
+    fn note_push(&self, lane: &Lane, state: &mut State) {
+        if state.opened.is_none() {
+            state.opened = Some(Instant::now());
+            lane.filled.notify_one();
+        } else if self.is_full(&state.open) {
+            lane.filled.notify_one();
+        }
+    }
+}
+
+impl Lane {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic of another thread ends the process; the state is not used for more than that.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, state: &mut State) -> Batch {
+        let spare = state.spare.pop().unwrap_or_default();
+        state.opened = None;
+        state.in_flight = true;
+        let batch = std::mem::replace(&mut state.open, spare);
+        self.room.notify_waiters();
+        self.room_sync.notify_all();
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{lanes::Target, model::Lsn};
+
+    fn lanes(batch_bytes: usize) -> Lanes {
+        let limits = LaneLimits {
+            lanes: 1,
+            batch_bytes,
+            batch_actions: 1000,
+            flush_after: Duration::from_millis(5),
+            guarded_deletes: 100,
+        };
+        Lanes::new(limits, Tracker::new(Lsn(1)), true)
+    }
+
+    fn row<'a>(target: &'a Target, id: &'a [u8], version: u64, change: Change<'a>) -> Action<'a> {
+        Action { target, id, plain_id: id, version: Version(version), change }
+    }
+
+    #[tokio::test]
+    async fn a_position_moves_when_the_batch_with_its_action_is_answered() {
+        let (lanes, target) = (lanes(1 << 20), Target::new(TableNo(0), "t"));
+        lanes.tracker().begin();
+        lanes.push_change(&row(&target, b"1", 9, Change::Delete), Xid(7)).unwrap();
+        lanes.tracker().commit(Lsn(50));
+        let mut batch = lanes.next_batch(0).await;
+        assert_eq!(lanes.tracker().position(), Lsn(1));
+        assert!(!lanes.is_empty());
+        let body = batch.seal();
+        lanes.answered(0, batch, body);
+        assert_eq!(lanes.tracker().position(), Lsn(50));
+        assert!(lanes.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_full_lane_refuses_until_its_batch_is_taken() {
+        let (lanes, target) = (lanes(100), Target::new(TableNo(0), "t"));
+        lanes.tracker().begin();
+        lanes.push_change(&row(&target, b"1", 9, Change::Index(&[b'x'; 200])), Xid(7)).unwrap();
+        assert_eq!(lanes.push_change(&row(&target, b"2", 9, Change::Delete), Xid(7)), Err(0));
+        let _batch = lanes.next_batch(0).await;
+        lanes.room(0).await;
+        lanes.push_change(&row(&target, b"2", 9, Change::Delete), Xid(7)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_window_is_answered_when_all_its_batches_are() {
+        let (lanes, target) = (lanes(1 << 20), Target::new(TableNo(0), "t"));
+        let window = WindowRows::new("10:10:".parse().unwrap(), Version(5));
+        lanes.tracker().begin();
+        lanes.push_change(&row(&target, b"gone", 9, Change::Delete), Xid(12)).unwrap();
+        assert_eq!(lanes.push_row(&row(&target, b"gone", 5, Change::Index(b"{}")), &window), RowPushed::Dropped);
+        assert_eq!(lanes.push_row(&row(&target, b"1", 5, Change::Index(b"{}")), &window), RowPushed::Queued);
+        let mut batch = lanes.next_batch(0).await;
+        assert!(tokio::time::timeout(Duration::from_millis(20), window.answered()).await.is_err());
+        let body = batch.seal();
+        lanes.answered(0, batch, body);
+        window.answered().await;
+    }
+}
