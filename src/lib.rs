@@ -7,3 +7,4 @@ pub mod decode;
 pub mod lanes;
 pub mod map;
 pub mod model;
+pub mod pipeline;

@@ -5,12 +5,14 @@
 
 mod action;
 mod batch;
+mod delivery;
 mod guard;
 mod lane;
 mod window;
 
 pub use action::{Action, Change, LookupKey, TableNo, Target};
 pub use batch::{Batch, Entry, EntryKind, Pushed, SealedBody};
+pub use delivery::{Burial, Delivery, Next, Trouble};
 pub use guard::{Guard, Verdict};
 pub use lane::{LaneLimits, Lanes, RowPushed};
 pub use window::WindowRows;

@@ -1,0 +1,226 @@
+//! What to send next of a batch, and what its answers mean: the retry decisions. Pure; the sender does the waiting.
+//!
+//! Nothing of a batch is given up silently: an action is done, retried for ever, or buried as a dead letter (G1, G8).
+
+use crate::sink::{Answer, Outcome};
+use std::{collections::HashMap, time::Duration};
+
+/// Retries of an item that answers 5xx other than 503, such as that of a failing ingest pipeline.
+const SERVER_ERROR_RETRIES: u32 = 5;
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// An action that will not be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Burial {
+    /// Number of its entry in the batch.
+    pub entry: u32,
+    /// OpenSearch's error type, or ours.
+    pub kind: String,
+    /// The reason.
+    pub reason: String,
+}
+
+/// How bad the news is that a wait goes with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It passes by itself: 429, 503, a connection that was cut.
+    Passing(String),
+    /// It stays until somebody cures it: rights, blocks, a missing index. To be said loudly.
+    NeedsCure(String),
+}
+
+/// What to do after an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Send the next part, if there is one.
+    Go,
+    /// Wait with full jitter up to `at_most`, then send [`Delivery::part`].
+    Wait {
+        /// Upper end of the wait.
+        at_most: Duration,
+        /// Why.
+        trouble: Trouble,
+    },
+}
+
+/// The entries of a batch on their way.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Parts that are not answered, the next one last.
+    parts: Vec<Vec<u32>>,
+    buried: Vec<Burial>,
+    server_errors: HashMap<u32, u32>,
+    attempt: u32,
+}
+
+impl Delivery {
+    /// A delivery of `entries`, in one request at first.
+    pub fn new(entries: Vec<u32>) -> Self {
+        let parts = if entries.is_empty() { vec![] } else { vec![entries] };
+        Delivery { parts, buried: vec![], server_errors: HashMap::new(), attempt: 0 }
+    }
+
+    /// The entries of the next request; `None` when all are answered.
+    pub fn part(&self) -> Option<&[u32]> {
+        self.parts.last().map(Vec::as_slice)
+    }
+
+    /// The actions that were given up, for the dead letters; to be made durable before the batch counts as answered.
+    pub fn take_buried(&mut self) -> Vec<Burial> {
+        std::mem::take(&mut self.buried)
+    }
+
+    /// Takes in the answer to the request of [`Delivery::part`].
+    pub fn on_answer(&mut self, answer: Answer) -> Next {
+        let Some(part) = self.parts.pop() else { return Next::Go };
+        match answer {
+            Answer::AllDone => self.progress(),
+            Answer::Items(items) => self.on_items(&part, items),
+            Answer::TooLarge => {
+                self.split(part, "too_large", "OpenSearch refuses the document as too large (413, http.max_content_length)")
+            }
+            Answer::BadRequest(reason) => self.split(part, "bad_request", &reason),
+            Answer::Credentials(reason) => self.again(part, Trouble::NeedsCure(reason)),
+            // An unknown outcome is sent again as it was: same ids, same versions, so twice is once.
+            Answer::Busy(reason) | Answer::Unknown(reason) => self.again(part, Trouble::Passing(reason)),
+        }
+    }
+
+    fn progress(&mut self) -> Next {
+        self.attempt = 0;
+        Next::Go
+    }
+
+    fn again(&mut self, part: Vec<u32>, trouble: Trouble) -> Next {
+        self.parts.push(part);
+        self.attempt += 1;
+        let at_most = FIRST_WAIT.saturating_mul(1 << self.attempt.min(16)).min(LONGEST_WAIT);
+        Next::Wait { at_most, trouble }
+    }
+
+    /// Halves the part to find the action that is refused; an action alone is buried.
+    fn split(&mut self, mut part: Vec<u32>, kind: &str, reason: &str) -> Next {
+        if let [entry] = part[..] {
+            self.buried.push(Burial { entry, kind: kind.to_owned(), reason: reason.to_owned() });
+            return self.progress();
+        }
+        let second = part.split_off(part.len() / 2);
+        self.parts.push(second);
+        self.parts.push(part);
+        self.progress()
+    }
+
+    fn on_items(&mut self, part: &[u32], items: Vec<(usize, Outcome)>) -> Next {
+        let (mut again, mut trouble) = (vec![], None);
+        let answered_some = items.len() < part.len();
+        for (position, outcome) in items {
+            let Some(&entry) = part.get(position) else { continue };
+            match outcome {
+                Outcome::Done | Outcome::Conflict { .. } => {}
+                Outcome::Retry(reason) => {
+                    again.push(entry);
+                    trouble.get_or_insert(Trouble::Passing(reason));
+                }
+                Outcome::Target(reason) => {
+                    again.push(entry);
+                    // The loud one is told, whatever else happened.
+                    trouble = Some(Trouble::NeedsCure(reason));
+                }
+                Outcome::ServerError(reason) => {
+                    let tries = self.server_errors.entry(entry).or_default();
+                    *tries += 1;
+                    if *tries > SERVER_ERROR_RETRIES {
+                        self.buried.push(Burial { entry, kind: "server_error".to_owned(), reason });
+                    } else {
+                        again.push(entry);
+                        trouble.get_or_insert(Trouble::Passing(reason));
+                    }
+                }
+                Outcome::Rejected { kind, reason } => self.buried.push(Burial { entry, kind, reason }),
+            }
+        }
+        if answered_some {
+            self.attempt = 0;
+        }
+        match trouble {
+            Some(trouble) if !again.is_empty() => self.again(again, trouble),
+            _ => self.progress(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn buried(d: &mut Delivery) -> Vec<u32> {
+        d.take_buried().into_iter().map(|b| b.entry).collect()
+    }
+
+    #[test]
+    fn only_what_is_not_done_is_sent_again() {
+        let mut d = Delivery::new(vec![3, 5, 8]);
+        let items = vec![(0, Outcome::Conflict { current: Some(9) }), (2, Outcome::Retry("429".into()))];
+        assert!(matches!(d.on_answer(Answer::Items(items)), Next::Wait { trouble: Trouble::Passing(_), .. }));
+        assert_eq!(d.part(), Some(&[8][..]));
+        assert_eq!(d.on_answer(Answer::AllDone), Next::Go);
+        assert_eq!((d.part(), buried(&mut d)), (None, vec![]));
+    }
+
+    #[test]
+    fn a_refused_document_is_buried_and_its_neighbours_are_done() {
+        let mut d = Delivery::new(vec![1, 2]);
+        let rejected = Outcome::Rejected { kind: "mapper_parsing_exception".into(), reason: "x".into() };
+        assert_eq!(d.on_answer(Answer::Items(vec![(1, rejected)])), Next::Go);
+        assert_eq!((d.part(), buried(&mut d)), (None, vec![2]));
+    }
+
+    #[test]
+    fn a_cause_in_the_target_is_retried_for_ever_and_told_loudly() {
+        let mut d = Delivery::new(vec![1, 2]);
+        for _ in 0..1000 {
+            let items = vec![(0, Outcome::Retry("429".into())), (1, Outcome::Target("403".into()))];
+            let next = d.on_answer(Answer::Items(items));
+            assert!(matches!(&next, Next::Wait { trouble: Trouble::NeedsCure(r), at_most } if r == "403" && *at_most <= LONGEST_WAIT));
+        }
+        assert!(buried(&mut d).is_empty());
+    }
+
+    #[test]
+    fn a_server_error_that_stays_ends_as_a_dead_letter() {
+        let mut d = Delivery::new(vec![4]);
+        for _ in 0..SERVER_ERROR_RETRIES {
+            d.on_answer(Answer::Items(vec![(0, Outcome::ServerError("500".into()))]));
+            assert_eq!(d.part(), Some(&[4][..]));
+        }
+        d.on_answer(Answer::Items(vec![(0, Outcome::ServerError("500".into()))]));
+        assert_eq!((d.part(), buried(&mut d)), (None, vec![4]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_refused_request_is_split_until_the_culprits_are_alone(
+            count in 1u32..60, culprits in proptest::collection::btree_set(0u32..60, 0..5), too_large: bool
+        ) {
+            let culprits: BTreeSet<u32> = culprits.into_iter().filter(|c| *c < count).collect();
+            let mut d = Delivery::new((0..count).collect());
+            let mut done = BTreeSet::new();
+            while let Some(part) = d.part() {
+                let part = part.to_vec();
+                let answer = if part.iter().any(|e| culprits.contains(e)) {
+                    if too_large { Answer::TooLarge } else { Answer::BadRequest("x".into()) }
+                } else {
+                    done.extend(part);
+                    Answer::AllDone
+                };
+                prop_assert_eq!(d.on_answer(answer), Next::Go);
+            }
+            let buried: BTreeSet<u32> = buried(&mut d).into_iter().collect();
+            prop_assert_eq!(&buried, &culprits);
+            prop_assert_eq!(done.union(&buried).count(), count as usize);
+        }
+    }
+}
