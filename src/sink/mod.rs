@@ -5,8 +5,10 @@ mod cause;
 mod client;
 mod connect;
 mod error;
+mod index;
 mod outcome;
 
 pub use client::{Client, Info};
 pub use error::{Class, Result, SinkError};
+pub use index::{Index, IndexDefinition, Owner, Source};
 pub use outcome::{Answer, BULK_PARAMETERS, Outcome, read_bulk_answer};
