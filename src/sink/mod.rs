@@ -7,8 +7,15 @@ mod connect;
 mod error;
 mod index;
 mod outcome;
+mod record;
+mod scroll;
+mod state;
 
 pub use client::{Client, Info};
 pub use error::{Class, Result, SinkError};
 pub use index::{Index, IndexDefinition, Owner, Source};
 pub use outcome::{Answer, BULK_PARAMETERS, Outcome, read_bulk_answer};
+pub use record::{
+    Checkpoint, EpochRecord, Floor, High, Repair, Stored, TableRecord, TableState, WindowRecord, WindowState,
+};
+pub use state::StateStore;
