@@ -10,6 +10,7 @@ mod outcome;
 mod record;
 mod scroll;
 mod state;
+mod versions;
 
 pub use client::{Client, Info};
 pub use error::{Class, Result, SinkError};
@@ -19,3 +20,4 @@ pub use record::{
     Checkpoint, EpochRecord, Floor, High, Repair, Stored, TableRecord, TableState, WindowRecord, WindowState,
 };
 pub use state::StateStore;
+pub use versions::{Listed, Versions};
