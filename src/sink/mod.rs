@@ -4,6 +4,7 @@ mod bulk;
 mod cause;
 mod client;
 mod connect;
+mod dead_letter;
 mod error;
 mod index;
 mod outcome;
@@ -13,6 +14,7 @@ mod state;
 mod versions;
 
 pub use client::{Client, Info};
+pub use dead_letter::{ActionKind, DeadLetter, DeadLetters};
 pub use error::{Class, Result, SinkError};
 pub use index::{Index, IndexDefinition, Owner, Source};
 pub use outcome::{Answer, BULK_PARAMETERS, Outcome, read_bulk_answer};
