@@ -8,3 +8,4 @@ pub mod lanes;
 pub mod map;
 pub mod model;
 pub mod pipeline;
+pub mod sink;

@@ -1,0 +1,25 @@
+//! The OpenSearch side: requests and their outcomes, indices, state documents, dead letters.
+
+mod bulk;
+mod cause;
+mod client;
+mod connect;
+mod dead_letter;
+mod error;
+mod index;
+mod outcome;
+mod record;
+mod scroll;
+mod state;
+mod versions;
+
+pub use client::{Client, Info};
+pub use dead_letter::{ActionKind, DeadLetter, DeadLetters};
+pub use error::{Class, Result, SinkError};
+pub use index::{Index, IndexDefinition, Owner, Source};
+pub use outcome::{Answer, BULK_PARAMETERS, Outcome, read_bulk_answer};
+pub use record::{
+    Checkpoint, EpochRecord, Floor, High, Repair, Stored, TableRecord, TableState, WindowRecord, WindowState,
+};
+pub use state::StateStore;
+pub use versions::{Listed, Versions};

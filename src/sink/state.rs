@@ -1,0 +1,268 @@
+//! The state index: where checkpoint, epochs, tables and windows are kept beside the data.
+//!
+//! A write returns when it is durable (`index.translog.durability` is `request`). None can be undone by a late one: positions
+//! and windows carry external versions, epochs and tables are changed only from the revision that was seen last.
+
+use super::{
+    client::{Client, Request, encode},
+    error::{Result, SinkError},
+    record::{self, Checkpoint, EpochRecord, High, Record, Stored, TableRecord, WindowRecord, document_id},
+    scroll::Scroll,
+};
+use crate::model::{Epochs, Lsn};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+use std::{
+    collections::HashMap,
+    fs,
+    hash::{BuildHasher, RandomState},
+    process,
+    sync::{Mutex, PoisonError},
+};
+
+const PAGE: usize = 1000;
+
+/// The state documents of one pipeline.
+pub struct StateStore {
+    client: Client,
+    index: String,
+    require_alias: bool,
+    pipeline: String,
+    owner: String,
+    /// Revisions seen last of the documents that are changed by revision.
+    revisions: Mutex<HashMap<String, Revision>>,
+}
+
+/// Which write a document is at (OpenSearch docs: "Index document", `if_seq_no` and `if_primary_term`).
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Revision {
+    #[serde(rename = "_seq_no")]
+    seq_no: i64,
+    #[serde(rename = "_primary_term")]
+    primary_term: i64,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    found: bool,
+    #[serde(flatten)]
+    revision: Option<Revision>,
+    #[serde(rename = "_source")]
+    source: Option<Box<serde_json::Value>>,
+}
+
+impl StateStore {
+    /// Opens the state of `pipeline` in `index`, which is made if it is not there: one shard, a replica where there is a
+    /// second node.
+    pub async fn open(client: &Client, index: &str, pipeline: &str) -> Result<StateStore> {
+        let keyword = json!({ "type": "keyword" });
+        let mappings = json!({
+            "dynamic": false,
+            "properties": {
+                "format": { "type": "integer" },
+                "kind": keyword, "pipeline": keyword, "owner": keyword, "table": keyword, "state": keyword,
+                "time": { "type": "date" },
+            },
+        });
+        let settings = json!({ "index.number_of_shards": 1, "index.auto_expand_replicas": "0-1" });
+        let found = client.ensure_alias(index, &settings, &mappings).await?;
+        // In an index that came into being by a write, these are texts, and no search finds anything.
+        let is_keyword = |field| found.properties.get(field).is_some_and(|f| f["type"] == "keyword");
+        if !["kind", "pipeline", "table"].into_iter().all(is_keyword) {
+            return Err(SinkError::Configuration(format!(
+                "opensearch.state_index: {} was not made by pg2os (`kind`, `pipeline` and `table` are not keywords); name another index",
+                found.concrete
+            )));
+        }
+        Ok(StateStore {
+            client: client.clone(),
+            index: index.to_owned(),
+            require_alias: found.is_alias,
+            pipeline: pipeline.to_owned(),
+            owner: own_name(),
+            revisions: Mutex::default(),
+        })
+    }
+
+    /// This process, as it signs its documents: `host:pid:token`, the token made at its start.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The checkpoint.
+    pub async fn checkpoint(&self) -> Result<Option<Stored<Checkpoint>>> {
+        Ok(self.get(&self.id(&["checkpoint"])).await?.map(|(stored, _)| stored))
+    }
+
+    /// Moves the checkpoint. [`SinkError::Superseded`] where one with a higher position is there: another instance is
+    /// ahead of this one.
+    pub async fn write_checkpoint(&self, checkpoint: &Checkpoint, epochs: &Epochs) -> Result<()> {
+        let id = self.id(&["checkpoint"]);
+        match self.put_at(&id, checkpoint, checkpoint.lsn, epochs).await? {
+            true => Ok(()),
+            false => Err(self.superseded::<Checkpoint>(id).await?),
+        }
+    }
+
+    /// The highest position whose content may be in the indices (**M7**).
+    pub async fn high(&self) -> Result<Option<Stored<High>>> {
+        Ok(self.get(&self.id(&["high"])).await?.map(|(stored, _)| stored))
+    }
+
+    /// Raises it; where it is higher already, that is as good. It must be durable before the writes that it covers.
+    pub async fn raise_high(&self, lsn: Lsn, epochs: &Epochs) -> Result<()> {
+        self.put_at(&self.id(&["high"]), &High { lsn }, lsn, epochs).await.map(|_| ())
+    }
+
+    /// The epochs and a repair that is not finished.
+    pub async fn epochs(&self) -> Result<Option<Stored<EpochRecord>>> {
+        self.get_revised(&self.id(&["epochs"])).await
+    }
+
+    /// Changes them; [`SinkError::Superseded`] where another process has since [`StateStore::epochs`] was read.
+    pub async fn write_epochs(&self, epochs: &EpochRecord) -> Result<()> {
+        self.put_revised(self.id(&["epochs"]), epochs).await
+    }
+
+    /// The state of one table.
+    pub async fn table(&self, table: &str) -> Result<Option<Stored<TableRecord>>> {
+        self.get_revised(&self.id(&["table", table])).await
+    }
+
+    /// The states of all tables that this pipeline has or had.
+    pub async fn tables(&self) -> Result<Vec<Stored<TableRecord>>> {
+        self.search(None).await
+    }
+
+    /// Changes the state of a table; [`SinkError::Superseded`] where another process has since it was read.
+    pub async fn write_table(&self, table: &TableRecord) -> Result<()> {
+        self.put_revised(self.id(&["table", &table.table]), table).await
+    }
+
+    /// All windows of a table that are recorded, of every attempt; which of them count, their floor and predicate tell.
+    pub async fn windows(&self, table: &str) -> Result<Vec<Stored<WindowRecord>>> {
+        self.search(Some(table)).await
+    }
+
+    /// Records a window. Where one with a later floor is recorded under its number, that one stays.
+    pub async fn write_window(&self, window: &WindowRecord, epochs: &Epochs) -> Result<()> {
+        let id = self.id(&["window", &window.table, &window.number.to_string()]);
+        self.put_at(&id, window, window.floor.lsn, epochs).await.map(|_| ())
+    }
+
+    fn id(&self, parts: &[&str]) -> String {
+        document_id(&[&[self.pipeline.as_str()], parts].concat())
+    }
+
+    async fn get<T: Record>(&self, id: &str) -> Result<Option<(Stored<T>, Option<Revision>)>> {
+        let path = format!("/{}/_doc/{}", encode(&self.index), encode(id));
+        let answer: Found = self.client.call_document(Request::get(path)).await?;
+        if !answer.found {
+            return Ok(None);
+        }
+        let json = answer.source.map(|source| source.to_string()).unwrap_or_default();
+        let stored = record::read(&self.index, id, &self.pipeline, &json)?;
+        Ok(Some((stored, answer.revision)))
+    }
+
+    async fn get_revised<T: Record>(&self, id: &str) -> Result<Option<Stored<T>>> {
+        let found = self.get(id).await?;
+        self.remember(id, found.as_ref().and_then(|(_, revision)| *revision));
+        Ok(found.map(|(stored, _)| stored))
+    }
+
+    /// Writes at the version of a position; `false` where a higher one is there.
+    async fn put_at<T: Record>(&self, id: &str, record: &T, lsn: Lsn, epochs: &Epochs) -> Result<bool> {
+        let version = epochs.version(lsn, 0).map_err(|source| SinkError::Version { lsn, source })?;
+        let condition = format!("version={}&version_type=external_gte", version.0);
+        Ok(self.put(id, record, &condition).await?.is_some())
+    }
+
+    /// Writes over the revision that was seen last, or where no document was.
+    async fn put_revised<T: Record>(&self, id: String, record: &T) -> Result<()> {
+        let mut revision = self.remembered(&id);
+        for _ in 0..2 {
+            let condition = match revision {
+                Some(Revision { seq_no, primary_term }) => {
+                    format!("if_seq_no={seq_no}&if_primary_term={primary_term}")
+                }
+                None => "op_type=create".to_owned(),
+            };
+            if let Some(written) = self.put(&id, record, &condition).await? {
+                self.remember(&id, Some(written));
+                return Ok(());
+            }
+            // It may be our own earlier write whose answer was lost.
+            match self.get::<T>(&id).await? {
+                Some((stored, found)) if stored.owner == self.owner => revision = found,
+                _ => break,
+            }
+        }
+        Err(self.superseded::<T>(id).await?)
+    }
+
+    /// One write; `None` where its condition is not met (409).
+    async fn put<T: Record>(&self, id: &str, record: &T, condition: &str) -> Result<Option<Revision>> {
+        let body = record::write(record, &self.pipeline, &self.owner)
+            .map_err(|error| SinkError::Configuration(format!("state document `{id}`: {error}")))?;
+        let path = format!(
+            "/{}/_doc/{}?{condition}&require_alias={}&timeout=10s",
+            encode(&self.index),
+            encode(id),
+            self.require_alias
+        );
+        match self.client.call(Request::new(Method::PUT, path).body(body)).await {
+            Ok(revision) => Ok(Some(revision)),
+            Err(error) if error.is_refusal("version_conflict_engine_exception") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn superseded<T: Record>(&self, id: String) -> Result<SinkError> {
+        let owner = self.get::<T>(&id).await?.map(|(stored, _)| stored.owner);
+        let owner = owner.unwrap_or_else(|| "somebody who deleted it".to_owned());
+        Ok(SinkError::Superseded { id, owner })
+    }
+
+    /// All tables, or all windows of one.
+    async fn search<T: Record>(&self, table: Option<&str>) -> Result<Vec<Stored<T>>> {
+        self.client.refresh(&self.index).await?;
+        let mut filter =
+            vec![json!({"term": {"pipeline": self.pipeline}}), json!({"term": {"kind": T::KIND}})];
+        filter.extend(table.map(|table| json!({"term": {"table": table}})));
+        let search = json!({ "query": {"bool": {"filter": filter}}, "seq_no_primary_term": true });
+        let mut scroll = Scroll::new(&self.client, &self.index, search, PAGE);
+        let mut records = Vec::new();
+        while let Some(hits) = scroll.next_page().await? {
+            for hit in hits {
+                let json = hit.source.as_deref().map_or("", RawValue::get);
+                records.push(record::read(&self.index, &hit.id, &self.pipeline, json)?);
+                if let (None, Some(seq_no), Some(primary_term)) = (table, hit.seq_no, hit.primary_term) {
+                    self.remember(&hit.id, Some(Revision { seq_no, primary_term }));
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    fn remembered(&self, id: &str) -> Option<Revision> {
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied()
+    }
+
+    fn remember(&self, id: &str, revision: Option<Revision>) {
+        let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        match revision {
+            Some(revision) => revisions.insert(id.to_owned(), revision),
+            None => revisions.remove(id),
+        };
+    }
+}
+
+/// `host:pid:token`. A process id alone comes again, in containers always.
+fn own_name() -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
+    let token = RandomState::new().hash_one(record::now());
+    format!("{host}:{}:{token:016x}", process::id())
+}
