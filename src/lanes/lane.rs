@@ -1,7 +1,7 @@
 //! The lanes themselves: open batches that the reader thread and the window readers write into and the senders take.
 
 use super::{
-    action::{Action, Change, TableNo},
+    action::{Action, Change, TableNo, Target},
     batch::{Batch, Pushed, SealedBody},
     guard::{Guard, Verdict},
     window::WindowRows,
@@ -44,6 +44,10 @@ pub enum RowPushed {
     ReadAgain,
 }
 
+/// A moment in every lane's queue.
+#[derive(Debug)]
+pub struct FlushMark(Vec<u64>);
+
 /// All lanes of a session.
 #[derive(Debug)]
 pub struct Lanes {
@@ -67,7 +71,9 @@ struct State {
     open: Batch,
     opened: Option<Instant>,
     spare: Vec<Batch>,
-    in_flight: bool,
+    /// Batches taken and batches answered so far; one at most is in flight.
+    taken: u64,
+    answered: u64,
     guard: Guard,
     /// Is any table still being read in windows?
     guarding: bool,
@@ -81,7 +87,8 @@ impl Lanes {
                 open: Batch::default(),
                 opened: None,
                 spare: vec![Batch::default()],
-                in_flight: false,
+                taken: 0,
+                answered: 0,
                 guard: Guard::new(limits.guarded_deletes / limits.lanes),
                 guarding,
             }),
@@ -229,7 +236,7 @@ impl Lanes {
         batch.recycle(body);
         let mut state = self.lanes[number].state();
         state.spare.push(batch);
-        state.in_flight = false;
+        state.answered += 1;
         if let Some(ticket) = ticket {
             self.tracker().give_back(ticket);
         }
@@ -239,13 +246,32 @@ impl Lanes {
     pub fn is_empty(&self) -> bool {
         self.lanes.iter().all(|lane| {
             let state = lane.state();
-            state.open.is_empty() && !state.in_flight
+            state.open.is_empty() && state.answered == state.taken
         })
+    }
+
+    /// What is queued and in flight now, for [`Lanes::is_flushed`].
+    pub fn mark(&self) -> FlushMark {
+        let mark = |lane: &Lane| {
+            let state = lane.state();
+            state.taken + u64::from(!state.open.is_empty())
+        };
+        FlushMark(self.lanes.iter().map(mark).collect())
+    }
+
+    /// Is everything answered that was queued or in flight at `mark`?
+    pub fn is_flushed(&self, mark: &FlushMark) -> bool {
+        self.lanes.iter().zip(&mark.0).all(|(lane, mark)| lane.state().answered >= *mark)
     }
 
     /// Bytes that are queued, open batches only.
     pub fn queued_bytes(&self) -> usize {
         self.lanes.iter().map(|lane| lane.state().open.bytes()).sum()
+    }
+
+    /// The lane of a document.
+    pub fn lane_of_id(&self, target: &Target, id: &[u8]) -> usize {
+        self.lane_of(target.hash(id))
     }
 
     fn lane_of(&self, hash: u64) -> usize {
@@ -276,7 +302,7 @@ impl Lane {
     fn take(&self, state: &mut State) -> Batch {
         let spare = state.spare.pop().unwrap_or_default();
         state.opened = None;
-        state.in_flight = true;
+        state.taken += 1;
         let batch = std::mem::replace(&mut state.open, spare);
         self.room.notify_waiters();
         self.room_sync.notify_all();

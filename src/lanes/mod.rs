@@ -14,5 +14,5 @@ pub use action::{Action, Change, LookupKey, TableNo, Target};
 pub use batch::{Batch, Entry, EntryKind, Pushed, SealedBody};
 pub use delivery::{Burial, Delivery, Next, Trouble};
 pub use guard::{Guard, Verdict};
-pub use lane::{LaneLimits, Lanes, RowPushed};
+pub use lane::{FlushMark, LaneLimits, Lanes, RowPushed};
 pub use window::WindowRows;

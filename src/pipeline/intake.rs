@@ -1,6 +1,6 @@
 //! From the stream's messages to actions in the lanes: transactions, ordinals, versions, key changes, lookups.
 //!
-//! Runs on the reader thread. No clock, no I/O: what needs either is asked of the [`Host`].
+//! Runs on the reader thread. No clock, no I/O: what needs either is returned as a [`Need`].
 
 use super::tables::{Table, Tables};
 use crate::{
@@ -10,35 +10,30 @@ use crate::{
     map::{self, IdBuffers, MissingIdColumn, Ordinals, Place, TablePlan},
     model::{Cell, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid, quote_identifier},
 };
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
-/// What the intake cannot do itself.
-pub trait Host {
-    /// Waits until a lane may have room again, keeping the connection alive meanwhile.
-    ///
-    /// # Errors
-    /// [`IntakeError::Stopped`] when the session ends.
-    fn wait_for_room(&mut self, lane: usize) -> Result<(), IntakeError>;
-
-    /// Asks the catalog for types that are not built in.
-    ///
-    /// # Errors
-    /// As above, or what the catalog answered.
-    fn load_types(&mut self, oids: Vec<u32>) -> Result<TypeCatalog, IntakeError>;
-
-    /// Deletes every document of `tables` whose version is at or below `version`, after everything queued is answered.
-    ///
-    /// # Errors
-    /// As above.
-    fn truncate(&mut self, tables: Vec<TableNo>, xid: Xid, version: Version) -> Result<(), IntakeError>;
+/// What must be done before the next message can be taken in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A lane is full: wait for room in it, then call [`Intake::resume`].
+    Room(usize),
+    /// Ask the catalog for these types and give them to [`Intake::types_loaded`].
+    Types(Vec<u32>),
+    /// **M11**: after everything queued is answered, delete every document of `tables` whose version is at or below
+    /// `version`, at that version.
+    Truncate {
+        /// The tables.
+        tables: Vec<TableNo>,
+        /// The transaction.
+        xid: Xid,
+        /// The version of the TRUNCATE.
+        version: Version,
+    },
 }
 
 /// The stream cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
-    /// The session was told to stop.
-    #[error("stopped")]
-    Stopped,
     /// Bytes that are not pgoutput.
     #[error("the server sent a message that is not pgoutput protocol 1: {0}; nothing was acknowledged past it")]
     Decode(#[from] DecodeError),
@@ -76,9 +71,6 @@ pub enum IntakeError {
         /// Position in `id`, from 0.
         position: usize,
     },
-    /// The catalog could not be asked.
-    #[error("the types of {0} could not be read: {1}")]
-    Types(String, String),
 }
 
 /// Counts since the start of the session.
@@ -124,7 +116,53 @@ struct State {
     old_ids: IdBuffers,
     document: Vec<u8>,
     cells: Vec<Cell>,
+    /// Actions of the last message that found their lane full, in order.
+    waiting: VecDeque<Waiting>,
+    /// A relation with types that are not known yet.
+    undescribed: Option<Relation>,
     counts: IntakeCounts,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    table: TableNo,
+    id: Vec<u8>,
+    plain_id: Vec<u8>,
+    version: Version,
+    change: WaitingChange,
+    xid: Xid,
+}
+
+#[derive(Debug)]
+enum WaitingChange {
+    Index(Vec<u8>),
+    Delete,
+    Lookup(LookupKey),
+    Refused { reason: String, document: Vec<u8> },
+}
+
+impl Waiting {
+    fn new(action: &Action<'_>, xid: Xid) -> Self {
+        let change = match &action.change {
+            Change::Index(document) => WaitingChange::Index(document.to_vec()),
+            Change::Delete => WaitingChange::Delete,
+            Change::Lookup(key) => WaitingChange::Lookup(key.clone()),
+            Change::Refused { reason, document } => {
+                WaitingChange::Refused { reason: (*reason).to_owned(), document: document.to_vec() }
+            }
+        };
+        let (id, plain_id) = (action.id.to_vec(), action.plain_id.to_vec());
+        Waiting { table: action.target.table, id, plain_id, version: action.version, change, xid }
+    }
+
+    fn change(&self) -> Change<'_> {
+        match &self.change {
+            WaitingChange::Index(document) => Change::Index(document),
+            WaitingChange::Delete => Change::Delete,
+            WaitingChange::Lookup(key) => Change::Lookup(key.clone()),
+            WaitingChange::Refused { reason, document } => Change::Refused { reason, document },
+        }
+    }
 }
 
 impl Intake {
@@ -147,6 +185,8 @@ impl Intake {
             old_ids: IdBuffers::default(),
             document: vec![],
             cells: vec![],
+            waiting: VecDeque::new(),
+            undescribed: None,
             counts: IntakeCounts::default(),
         };
         Intake { tables, lanes, epochs, types, max_document_bytes, decoder: Decoder::default(), state }
@@ -162,11 +202,11 @@ impl Intake {
         self.state.open.is_some()
     }
 
-    /// Takes one pgoutput message in: when it returns, its actions are queued.
+    /// Takes one pgoutput message in. Where it says that something is needed, that comes before the next message.
     ///
     /// # Errors
     /// The stream cannot go on; the position stays before the transaction.
-    pub fn message(&mut self, data: &[u8], host: &mut dyn Host) -> Result<(), IntakeError> {
+    pub fn message(&mut self, data: &[u8]) -> Result<Option<Need>, IntakeError> {
         let state = &mut self.state;
         let (relation, old, new) = match self.decoder.decode(data)? {
             Message::Insert { relation, new } => (relation, None, Some(new)),
@@ -182,20 +222,23 @@ impl Intake {
                 state.ordinals.begin();
                 state.counts.transactions += 1;
                 self.lanes.tracker().begin();
-                return Ok(());
+                return Ok(None);
             }
             Message::Commit { end_lsn, .. } => {
                 state.open.take().ok_or(IntakeError::Protocol("COMMIT outside a transaction"))?;
                 self.lanes.tracker().commit(end_lsn);
-                return Ok(());
+                return Ok(None);
             }
             Message::Relation(relation) => {
-                let plan = plan_of(&self.tables, &mut self.types, &relation, host)?;
-                state.relations.retain(|(oid, _)| *oid != relation.oid);
-                state.relations.push((relation.oid, plan));
-                return Ok(());
+                let unknown = unknown_types(&self.tables, &self.types, &relation);
+                if unknown.is_empty() {
+                    self.describe(&relation)?;
+                    return Ok(None);
+                }
+                state.undescribed = Some(relation);
+                return Ok(Some(Need::Types(unknown)));
             }
-            Message::Origin | Message::Type | Message::Logical => return Ok(()),
+            Message::Origin | Message::Type | Message::Logical => return Ok(None),
             Message::Truncate { relations } => {
                 let transaction = state.open.ok_or(IntakeError::Protocol("TRUNCATE outside a transaction"))?;
                 let place = state.ordinals.next_change();
@@ -207,20 +250,63 @@ impl Intake {
                 for table in &configured {
                     self.lanes.guard_truncate(*table, transaction.xid, version);
                 }
-                if !configured.is_empty() {
-                    host.truncate(configured, transaction.xid, version)?;
+                if configured.is_empty() {
+                    return Ok(None);
                 }
-                return Ok(());
+                return Ok(Some(Need::Truncate { tables: configured, xid: transaction.xid, version }));
             }
         };
-        let mut change = RowChange {
+        let change = RowChange {
             tables: &self.tables,
             lanes: &self.lanes,
             epochs: &self.epochs,
             max_document_bytes: self.max_document_bytes,
-            host,
         };
-        change.apply(state, relation, old, new)
+        change.apply(state, relation, old, new)?;
+        Ok(self.room_needed())
+    }
+
+    /// Queues what waited for room; tells where room is still needed.
+    pub fn resume(&mut self) -> Option<Need> {
+        while let Some(waiting) = self.state.waiting.front() {
+            let action = Action {
+                target: &self.tables.get(waiting.table).target,
+                id: &waiting.id,
+                plain_id: &waiting.plain_id,
+                version: waiting.version,
+                change: waiting.change(),
+            };
+            if self.lanes.push_change(&action, waiting.xid).is_err() {
+                break;
+            }
+            self.state.waiting.pop_front();
+        }
+        self.room_needed()
+    }
+
+    fn room_needed(&self) -> Option<Need> {
+        let waiting = self.state.waiting.front()?;
+        Some(Need::Room(self.lanes.lane_of_id(&self.tables.get(waiting.table).target, &waiting.id)))
+    }
+
+    /// The types that [`Need::Types`] asked for; oids that `types` lacks are taken as text from now on.
+    ///
+    /// # Errors
+    /// The relation that waited for them cannot be followed.
+    pub fn types_loaded(&mut self, types: TypeCatalog) -> Result<(), IntakeError> {
+        self.types.extend(types);
+        match self.state.undescribed.take() {
+            Some(relation) => self.describe(&relation),
+            None => Ok(()),
+        }
+    }
+
+    fn describe(&mut self, relation: &Relation) -> Result<(), IntakeError> {
+        let plan = plan_of(&self.tables, &self.types, relation)?;
+        let relations = &mut self.state.relations;
+        relations.retain(|(oid, _)| *oid != relation.oid);
+        relations.push((relation.oid, plan));
+        Ok(())
     }
 }
 
@@ -244,12 +330,11 @@ struct RowChange<'a> {
     lanes: &'a Lanes,
     epochs: &'a Epochs,
     max_document_bytes: usize,
-    host: &'a mut dyn Host,
 }
 
 impl RowChange<'_> {
     fn apply(
-        &mut self,
+        &self,
         state: &mut State,
         relation: u32,
         old: Option<OldRow<'_>>,
@@ -258,7 +343,7 @@ impl RowChange<'_> {
         let transaction = state.open.ok_or(IntakeError::Protocol("a change outside a transaction"))?;
         let at = state.relation(relation)?;
         let place = state.ordinals.next_change();
-        let State { relations, ordinals, ids, old_ids, document, cells, counts, .. } = state;
+        let State { relations, ordinals, ids, old_ids, document, cells, counts, waiting, .. } = state;
         let Some((no, plan)) = &relations[at].1 else { return Ok(()) };
         let table = self.tables.get(*no);
         let missing = |m: map::MissingKey| IntakeError::MissingKey {
@@ -271,7 +356,7 @@ impl RowChange<'_> {
             // A DELETE always has its old row.
             if let Some(old) = old {
                 plan.write_id(&old.row(), ids).map_err(missing)?;
-                self.send_delete(table, plan, transaction, place, ordinals, ids, &old.row(), counts)?;
+                self.send_delete(table, plan, transaction, place, ordinals, ids, &old.row(), counts, waiting)?;
             }
             return Ok(());
         };
@@ -285,7 +370,7 @@ impl RowChange<'_> {
         if let Some(old) = old
             && old_ids.id != ids.id
         {
-            self.send_delete(table, plan, transaction, place, ordinals, old_ids, &old.row(), counts)?;
+            self.send_delete(table, plan, transaction, place, ordinals, old_ids, &old.row(), counts, waiting)?;
         }
 
         let ordinal = ordinals.of_row(place, plan.oid(), &ids.plain);
@@ -293,7 +378,8 @@ impl RowChange<'_> {
         if ordinal == ORDINAL_HELD || plan.is_incomplete(&new) {
             counts.lookups += 1;
             let key = LookupKey { values: plan.key_values(&new), xid: transaction.xid };
-            return self.push(table, ids, version, Change::Lookup(key), transaction.xid);
+            self.push(table, ids, version, Change::Lookup(key), transaction.xid, waiting);
+            return Ok(());
         }
         document.clear();
         let refusal = match plan.write_document(&new, document) {
@@ -310,12 +396,13 @@ impl RowChange<'_> {
             None => Change::Index(document),
             Some(reason) => Change::Refused { reason, document },
         };
-        self.push(table, ids, version, change, transaction.xid)
+        self.push(table, ids, version, change, transaction.xid, waiting);
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments)]
     fn send_delete(
-        &mut self,
+        &self,
         table: &Table,
         plan: &TablePlan,
         transaction: Transaction,
@@ -324,6 +411,7 @@ impl RowChange<'_> {
         ids: &IdBuffers,
         row: &Row<'_>,
         counts: &mut IntakeCounts,
+        waiting: &mut VecDeque<Waiting>,
     ) -> Result<(), IntakeError> {
         let ordinal = ordinals.of_row(place, plan.oid(), &ids.plain);
         let version = self.epochs.version(transaction.commit, ordinal)?;
@@ -333,43 +421,42 @@ impl RowChange<'_> {
         } else {
             Change::Delete
         };
-        self.push(table, ids, version, change, transaction.xid)
+        self.push(table, ids, version, change, transaction.xid, waiting);
+        Ok(())
     }
 
     fn push(
-        &mut self,
+        &self,
         table: &Table,
         ids: &IdBuffers,
         version: Version,
         change: Change<'_>,
         xid: Xid,
-    ) -> Result<(), IntakeError> {
+        waiting: &mut VecDeque<Waiting>,
+    ) {
         let action = Action { target: &table.target, id: &ids.id, plain_id: &ids.plain, version, change };
-        while let Err(lane) = self.lanes.push_change(&action, xid) {
-            self.host.wait_for_room(lane)?;
+        if !waiting.is_empty() || self.lanes.push_change(&action, xid).is_err() {
+            waiting.push_back(Waiting::new(&action, xid));
         }
-        Ok(())
     }
+}
+
+fn unknown_types(tables: &Tables, types: &TypeCatalog, relation: &Relation) -> Vec<u32> {
+    if tables.find(&relation.schema, &relation.name).is_none() {
+        return vec![];
+    }
+    let oids = relation.columns.iter().map(|c| c.type_oid);
+    oids.filter(|oid| !map::is_built_in(*oid) && !types.contains_key(oid)).collect()
 }
 
 fn plan_of(
     tables: &Tables,
-    types: &mut TypeCatalog,
+    types: &TypeCatalog,
     relation: &Relation,
-    host: &mut dyn Host,
 ) -> Result<Option<(TableNo, TablePlan)>, IntakeError> {
     let Some(no) = tables.find(&relation.schema, &relation.name) else { return Ok(None) };
     let table = tables.get(no);
     let name = table.schema.name.to_string();
-    let unknown: Vec<u32> = relation
-        .columns
-        .iter()
-        .map(|c| c.type_oid)
-        .filter(|oid| !map::is_built_in(*oid) && !types.contains_key(oid))
-        .collect();
-    if !unknown.is_empty() {
-        types.extend(host.load_types(unknown)?);
-    }
     let columns: Vec<_> = relation
         .columns
         .iter()
