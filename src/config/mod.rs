@@ -1,6 +1,30 @@
 //! The validated configuration: what every other module receives its own section of.
 
+mod bound;
+mod check;
+mod environment;
+mod load;
+mod names;
+mod not_yet;
+mod print;
+mod problem;
+mod raw;
+mod raw_table;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod tree;
+pub mod units;
+mod validate;
+
+pub use bound::Bound;
+pub use load::{Loaded, Sources, TableFlags, load};
+pub use problem::{Problem, Problems};
+pub use raw::schema;
+
+use schemars::JsonSchema;
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// A checked configuration. Every name is resolved, every unit is in the type.
@@ -28,8 +52,37 @@ pub struct Config {
     pub tables: Vec<Table>,
 }
 
+impl Config {
+    /// The tables with these names (as in the file: `public.events`), all of them when none is named.
+    pub fn select(&self, names: &[String]) -> Result<Vec<&Table>, Problems> {
+        if names.is_empty() {
+            return Ok(self.tables.iter().collect());
+        }
+        let mut problems = Vec::new();
+        let mut chosen = Vec::new();
+        for name in names {
+            let found = names::table_name(name)
+                .map(|(schema, table)| self.tables.iter().find(|t| t.schema == schema && t.name == table));
+            match found {
+                Ok(Some(table)) => chosen.push(table),
+                Ok(None) => {
+                    let known = self.tables.iter().map(|t| format!("{}.{}", t.schema, t.name));
+                    problems.push(Problem::new(
+                        "--table",
+                        format!("{name} is not among the configured tables"),
+                        problem::one_of(name, known),
+                    ));
+                }
+                Err((what, cure)) => problems.push(Problem::new("--table", what, cure)),
+            }
+        }
+        if problems.is_empty() { Ok(chosen) } else { Err(Problems(problems)) }
+    }
+}
+
 /// See `on_gap`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OnGap {
     /// Repair by reading everything again.
     Resync,
@@ -44,6 +97,30 @@ pub enum Credential {
     Value(SecretString),
     /// Path of a file whose content, less a final newline, is the value.
     File(PathBuf),
+}
+
+impl Credential {
+    /// The value now: a file is read at every call, so that a rotated secret is seen at the next connect.
+    pub fn read(&self) -> Result<SecretString, CredentialError> {
+        let path = match self {
+            Credential::Value(value) => return Ok(value.clone()),
+            Credential::File(path) => path,
+        };
+        let text =
+            std::fs::read_to_string(path).map_err(|source| CredentialError { path: path.clone(), source })?;
+        let text = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
+        Ok(SecretString::from(text))
+    }
+}
+
+/// A file with a user name or password that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the credential file {}: {source}; mount it there, readable for this user, or name another", path.display())]
+pub struct CredentialError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: std::io::Error,
 }
 
 /// Section `postgres`.
@@ -83,7 +160,8 @@ pub struct Tls {
 }
 
 /// libpq's `sslmode` (docs: "SSL Support").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum TlsMode {
     /// Never TLS.
     Disable,
@@ -141,7 +219,8 @@ pub struct Backfill {
 }
 
 /// See `backfill.order`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum BackfillOrder {
     /// The stream runs beside the windows.
     Overlap,
@@ -165,7 +244,8 @@ pub struct Limits {
 }
 
 /// See `limits.on_retained_wal`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OnRetainedWal {
     /// Stop.
     Stop,
@@ -218,7 +298,8 @@ pub struct Table {
 }
 
 /// See `on_truncate`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OnTruncate {
     /// The documents are deleted.
     Delete,
