@@ -2,7 +2,10 @@
 //!
 //! Nothing of a batch is given up silently: an action is done, retried for ever, or buried as a dead letter (G1, G8).
 
-use crate::sink::{Answer, Outcome};
+use crate::{
+    model::Version,
+    sink::{Answer, Outcome},
+};
 use std::{collections::HashMap, time::Duration};
 
 /// Retries of an item that answers 5xx other than 503, such as that of a failing ingest pipeline.
@@ -71,12 +74,13 @@ impl Delivery {
         std::mem::take(&mut self.buried)
     }
 
-    /// Takes in the answer to the request of [`Delivery::part`].
-    pub fn on_answer(&mut self, answer: Answer) -> Next {
+    /// Takes in the answer to the request of [`Delivery::part`]. `highest` is the highest version that this source can
+    /// have given: a document above it was written by somebody else and would never follow its row again.
+    pub fn on_answer(&mut self, answer: Answer, highest: Version) -> Next {
         let Some(part) = self.parts.pop() else { return Next::Go };
         match answer {
             Answer::AllDone => self.progress(),
-            Answer::Items(items) => self.on_items(&part, items),
+            Answer::Items(items) => self.on_items(&part, items, highest),
             Answer::TooLarge => {
                 self.split(part, "too_large", "OpenSearch refuses the document as too large (413, http.max_content_length)")
             }
@@ -111,12 +115,21 @@ impl Delivery {
         self.progress()
     }
 
-    fn on_items(&mut self, part: &[u32], items: Vec<(usize, Outcome)>) -> Next {
+    fn on_items(&mut self, part: &[u32], items: Vec<(usize, Outcome)>, highest: Version) -> Next {
         let (mut again, mut trouble) = (vec![], None);
         let answered_some = items.len() < part.len();
         for (position, outcome) in items {
             let Some(&entry) = part.get(position) else { continue };
             match outcome {
+                Outcome::Conflict { current: Some(current) } if current > highest.0 => self.buried.push(Burial {
+                    entry,
+                    kind: "version_ahead".to_owned(),
+                    reason: format!(
+                        "the document has version {current}, above {}, the highest that this source can have given: \
+                         another program or another source writes into the index",
+                        highest.0
+                    ),
+                }),
                 Outcome::Done | Outcome::Conflict { .. } => {}
                 Outcome::Retry(reason) => {
                     again.push(entry);
@@ -156,6 +169,16 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
+    const TOP: Version = Version(u64::MAX);
+
+    #[test]
+    fn a_conflict_with_a_version_from_ahead_is_no_success() {
+        let mut d = Delivery::new(vec![1, 2]);
+        let conflict = |v| Outcome::Conflict { current: Some(v) };
+        d.on_answer(Answer::Items(vec![(0, conflict(9)), (1, conflict(10))]), Version(9));
+        assert_eq!((buried(&mut d), d.part()), (vec![2], None));
+    }
+
     fn buried(d: &mut Delivery) -> Vec<u32> {
         d.take_buried().into_iter().map(|b| b.entry).collect()
     }
@@ -164,9 +187,9 @@ mod tests {
     fn only_what_is_not_done_is_sent_again() {
         let mut d = Delivery::new(vec![3, 5, 8]);
         let items = vec![(0, Outcome::Conflict { current: Some(9) }), (2, Outcome::Retry("429".into()))];
-        assert!(matches!(d.on_answer(Answer::Items(items)), Next::Wait { trouble: Trouble::Passing(_), .. }));
+        assert!(matches!(d.on_answer(Answer::Items(items), TOP), Next::Wait { trouble: Trouble::Passing(_), .. }));
         assert_eq!(d.part(), Some(&[8][..]));
-        assert_eq!(d.on_answer(Answer::AllDone), Next::Go);
+        assert_eq!(d.on_answer(Answer::AllDone, TOP), Next::Go);
         assert_eq!((buried(&mut d), d.part()), (vec![], None));
     }
 
@@ -174,7 +197,7 @@ mod tests {
     fn a_refused_document_is_buried_and_its_neighbours_are_done() {
         let mut d = Delivery::new(vec![1, 2]);
         let rejected = Outcome::Rejected { kind: "mapper_parsing_exception".into(), reason: "x".into() };
-        assert_eq!(d.on_answer(Answer::Items(vec![(1, rejected)])), Next::Go);
+        assert_eq!(d.on_answer(Answer::Items(vec![(1, rejected)]), TOP), Next::Go);
         assert_eq!((buried(&mut d), d.part()), (vec![2], None));
     }
 
@@ -183,7 +206,7 @@ mod tests {
         let mut d = Delivery::new(vec![1, 2]);
         for _ in 0..1000 {
             let items = vec![(0, Outcome::Retry("429".into())), (1, Outcome::Target("403".into()))];
-            let next = d.on_answer(Answer::Items(items));
+            let next = d.on_answer(Answer::Items(items), TOP);
             assert!(matches!(&next, Next::Wait { trouble: Trouble::NeedsCure(r), at_most } if r == "403" && *at_most <= LONGEST_WAIT));
         }
         assert!(buried(&mut d).is_empty());
@@ -193,10 +216,10 @@ mod tests {
     fn a_server_error_that_stays_ends_as_a_dead_letter() {
         let mut d = Delivery::new(vec![4]);
         for _ in 0..SERVER_ERROR_RETRIES {
-            d.on_answer(Answer::Items(vec![(0, Outcome::ServerError("500".into()))]));
+            d.on_answer(Answer::Items(vec![(0, Outcome::ServerError("500".into()))]), TOP);
             assert_eq!(d.part(), Some(&[4][..]));
         }
-        d.on_answer(Answer::Items(vec![(0, Outcome::ServerError("500".into()))]));
+        d.on_answer(Answer::Items(vec![(0, Outcome::ServerError("500".into()))]), TOP);
         assert_eq!((buried(&mut d), d.part()), (vec![4], None));
     }
 
@@ -216,7 +239,7 @@ mod tests {
                     done.extend(part);
                     Answer::AllDone
                 };
-                prop_assert_eq!(d.on_answer(answer), Next::Go);
+                prop_assert_eq!(d.on_answer(answer, TOP), Next::Go);
             }
             let buried: BTreeSet<u32> = buried(&mut d).into_iter().collect();
             prop_assert_eq!(&buried, &culprits);

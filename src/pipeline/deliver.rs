@@ -1,0 +1,224 @@
+//! Delivery: one task per lane takes batches, decides their lookups, sends them until everything is answered, buries
+//! what cannot be applied, and only then lets the position move (G1).
+
+use super::{lookups::Lookups, progress::Progress, tables::Tables};
+use crate::{
+    lanes::{Batch, Burial, Delivery, EntryKind, Lanes, Next, SealedBody, Trouble},
+    map::split_plain,
+    model::{Epochs, ORDINAL_HELD, Version},
+    sink::{ActionKind, Answer, Client, DeadLetter, DeadLetters, Outcome},
+};
+use std::{
+    collections::HashMap,
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How often a trouble that stays is said again.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
+
+/// What the senders of all lanes share.
+pub struct Deliverer {
+    /// The lanes.
+    pub lanes: Arc<Lanes>,
+    /// The tables.
+    pub tables: Arc<Tables>,
+    /// OpenSearch.
+    pub client: Client,
+    /// Where refused actions go.
+    pub dead_letters: DeadLetters,
+    /// Current rows.
+    pub lookups: Lookups,
+    /// Does every target stand behind an alias?
+    pub require_alias: bool,
+    /// Counters.
+    pub progress: Arc<Progress>,
+    /// Epochs of the versions.
+    pub epochs: Epochs,
+    /// The highest version that this source is known to have given.
+    pub highest_version: AtomicU64,
+}
+
+impl Deliverer {
+    /// Sends the batches of lane `number` until `stop`.
+    pub async fn run(&self, number: usize, stop: &CancellationToken) {
+        let mut said = Said::default();
+        loop {
+            let batch = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                batch = self.lanes.next_batch(number) => batch,
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                (batch, body) = self.deliver(number, batch, &mut said) => self.lanes.answered(number, batch, body),
+            }
+        }
+    }
+
+    async fn deliver(&self, lane: usize, mut batch: Batch, said: &mut Said) -> (Batch, SealedBody) {
+        let mut attempt = 0;
+        while let Err(error) = self.lookups.resolve(&mut batch).await {
+            said.trouble(lane, &Trouble::Passing(format!("a lookup by key failed: {error}")));
+            attempt += 1;
+            pause(attempt).await;
+        }
+        let body = batch.seal();
+        let refused = batch.live(|kind| kind == EntryKind::Refused).into_iter().map(|entry| Burial {
+            entry,
+            kind: "refused_by_pg2os".to_owned(),
+            reason: batch.reason(batch.entry(entry)).to_owned(),
+        });
+        self.bury(lane, &batch, &body, refused.collect(), said).await;
+
+        let mut delivery = Delivery::new(batch.live(|kind| matches!(kind, EntryKind::Index | EntryKind::Delete)));
+        while let Some(part) = delivery.part() {
+            let request = batch.request(&body, part);
+            let (actions, bytes) = (part.len(), request.len());
+            let is_delete = |i: usize| batch.entry(part[i]).kind == EntryKind::Delete;
+            let begun = Instant::now();
+            let answer = self.client.bulk(request, actions, is_delete, self.require_alias).await;
+            self.progress.answered(&answer, actions, bytes, begun.elapsed());
+            let highest = self.highest_version(&answer).await;
+            let next = delivery.on_answer(answer, highest);
+            let buried = delivery.take_buried();
+            self.bury(lane, &batch, &body, buried, said).await;
+            match next {
+                Next::Go => said.cured(lane),
+                Next::Wait { at_most, trouble } => {
+                    said.trouble(lane, &trouble);
+                    jitter(at_most).await;
+                }
+            }
+        }
+        (batch, body)
+    }
+
+    /// The highest version that this source can have given by now; asked anew only where a conflict lies above.
+    async fn highest_version(&self, answer: &Answer) -> Version {
+        let known = Version(self.highest_version.load(Ordering::Relaxed));
+        let Answer::Items(items) = answer else { return known };
+        let ahead = |outcome: &Outcome| matches!(outcome, Outcome::Conflict { current: Some(v) } if *v > known.0);
+        if !items.iter().any(|(_, outcome)| ahead(outcome)) {
+            return known;
+        }
+        let mut attempt = 0;
+        loop {
+            let position = self.lookups.insert_position().await;
+            match position.map(|lsn| self.epochs.version(lsn, ORDINAL_HELD)) {
+                Ok(Ok(version)) => {
+                    self.highest_version.fetch_max(version.0, Ordering::Relaxed);
+                    return version;
+                }
+                Ok(Err(error)) => tracing::error!(%error, "no version for the server's position"),
+                Err(error) => tracing::warn!(%error, "the server's position could not be read; trying again"),
+            }
+            attempt += 1;
+            pause(attempt).await;
+        }
+    }
+
+    /// Makes dead letters durable; until then the batch is not answered.
+    async fn bury(&self, lane: usize, batch: &Batch, body: &SealedBody, burials: Vec<Burial>, said: &mut Said) {
+        if burials.is_empty() {
+            return;
+        }
+        let letters: Vec<DeadLetter> = burials.iter().map(|burial| self.letter(batch, body, burial)).collect();
+        for letter in &letters {
+            tracing::warn!(
+                index = letter.index,
+                id = letter.id,
+                error = letter.error_type,
+                reason = letter.reason,
+                "a document was refused and is kept as a dead letter"
+            );
+        }
+        let mut attempt = 0;
+        while let Err(error) = self.dead_letters.write(&letters).await {
+            let trouble = format!("a dead letter cannot be written, so the position does not move: {error}");
+            said.trouble(lane, &Trouble::NeedsCure(trouble));
+            attempt += 1;
+            pause(attempt).await;
+        }
+        self.progress.buried(letters.len() as u64);
+    }
+
+    fn letter(&self, batch: &Batch, body: &SealedBody, burial: &Burial) -> DeadLetter {
+        let entry = batch.entry(burial.entry);
+        let table = self.tables.get(entry.table);
+        let columns = &table.spec.id;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let key = split_plain(batch.plain_id_of(entry), columns.len()).unwrap_or_default();
+        DeadLetter {
+            index: table.target.index.clone(),
+            id: String::from_utf8_lossy(batch.id_of(entry)).into_owned(),
+            table: table.schema.name.to_string(),
+            key: columns.iter().cloned().zip(key.into_iter().map(|value| value.map(text))).collect(),
+            action: if entry.kind == EntryKind::Delete { ActionKind::Delete } else { ActionKind::Index },
+            version: entry.version,
+            error_type: burial.kind.clone(),
+            reason: burial.reason.clone(),
+            body: batch.document_of(entry, body).to_vec(),
+        }
+    }
+}
+
+/// Full jitter: somewhere between nothing and `at_most`, so that lanes do not come back together.
+async fn jitter(at_most: Duration) {
+    tokio::time::sleep(at_most.mul_f64(fraction())).await;
+}
+
+/// A fraction in 0 to 1 that differs between calls; nothing depends on its quality.
+fn fraction() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    (RandomState::new().hash_one(Instant::now()) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Waits before try number `attempt`, growing.
+pub(super) async fn pause(attempt: u32) {
+    jitter(FIRST_WAIT.saturating_mul(1 << attempt.min(16)).min(LONGEST_WAIT)).await;
+}
+
+/// What a lane has already said about its trouble, so that it is said once and then every half minute.
+#[derive(Debug, Default)]
+struct Said {
+    last: HashMap<String, Instant>,
+}
+
+impl Said {
+    fn trouble(&mut self, lane: usize, trouble: &Trouble) {
+        let (Trouble::Passing(reason) | Trouble::NeedsCure(reason)) = trouble;
+        if self.last.get(reason).is_some_and(|at| at.elapsed() < SAY_AGAIN) {
+            return;
+        }
+        self.last.retain(|_, at| at.elapsed() < SAY_AGAIN);
+        self.last.insert(reason.clone(), Instant::now());
+        match trouble {
+            Trouble::Passing(_) => say_warning(lane, reason),
+            Trouble::NeedsCure(_) => tracing::error!(
+                lane,
+                reason,
+                "OpenSearch refuses every document for a cause in the target; nothing is lost, the lane waits until it is cured"
+            ),
+        }
+    }
+
+    fn cured(&mut self, lane: usize) {
+        if !self.last.is_empty() {
+            self.last.clear();
+            tracing::info!(lane, "OpenSearch takes documents again");
+        }
+    }
+}
+
+fn say_warning(lane: usize, reason: &dyn Display) {
+    tracing::warn!(lane, %reason, "OpenSearch did not take a batch; it is sent again");
+}
