@@ -162,9 +162,10 @@ impl From<tokio_postgres::Error> for SourceError {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         };
-        match error.into_source().map(|cause| cause.downcast::<io::Error>()) {
-            Some(Ok(source)) => Self::Io { doing: "running a statement", source: *source },
-            _ => Self::Protocol(text),
+        let Some(cause) = error.into_source() else { return Self::Protocol(text) };
+        match cause.downcast::<io::Error>() {
+            Ok(source) => Self::Io { doing: "running a statement", source: *source },
+            Err(_) => Self::Protocol(text),
         }
     }
 }
@@ -232,6 +233,9 @@ impl ServerError {
                 Fatal,
                 "add a line for this user, database, address and TLS to pg_hba.conf (a replication connection counts for its database)",
             ),
+            "28000" if says("certificate") => {
+                (Fatal, "give postgres.tls.cert_file and key_file, made out to the role")
+            }
             "28000" => (Fatal, "check that the role exists and may LOGIN"),
             "3D000" => (Fatal, "check postgres.database"),
             "42501" if says("WAL sender") || says("walsender") || says("replication") => {
@@ -287,6 +291,7 @@ mod tests {
             ("28P01", "password authentication failed", Fatal, "postgres.password"),
             ("28000", "no pg_hba.conf entry for …", Fatal, "add a line"),
             ("28000", "role \"x\" does not exist", Fatal, "LOGIN"),
+            ("28000", "connection requires a valid client certificate", Fatal, "cert_file"),
             ("3D000", "", Fatal, "postgres.database"),
             ("42501", "must be superuser or replication role to start walsender", Fatal, "REPLICATION"),
             ("42501", "permission denied to start WAL sender", Fatal, "REPLICATION"),

@@ -62,7 +62,7 @@ pub async fn connect(
                 Ok(Ok(client)) => return Ok(client),
                 Ok(Err(failure)) => failures.push(failure),
                 Err(_) => {
-                    failures.push(SourceError::connecting(name, config.port, io::ErrorKind::TimedOut.into()))
+                    failures.push(SourceError::connecting(name, config.port, io::ErrorKind::TimedOut.into()));
                 }
             }
         }

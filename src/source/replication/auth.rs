@@ -215,6 +215,7 @@ fn der(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
     use proptest::prelude::*;
 
     fn login(password: Option<&str>) -> Login {
@@ -273,6 +274,41 @@ mod tests {
         assert!(matches!(authentication.answer(&request(0, b"")), Err(SourceError::Auth { .. })));
         assert!(matches!(open(&login, false).answer(&request(12, b"v=")), Err(SourceError::Protocol(_))));
         assert!(open(&login, false).answer(&request(0, b"")).unwrap().is_none());
+    }
+
+    /// A self-signed certificate with an ECDSA key, signed with SHA-256.
+    const CERTIFICATE: &str = "MIIBbzCCARWgAwIBAgIUZvHO0+RbHaXrxWk5H7aBK0+qb7gwCgYIKoZIzj0EAwIwDDEKMAgGA1UEAwwBYTAgFw0yNjExMjEwOTU0MzNaGA8yMDU0MDQwNzA5NTQzM1owDDEKMAgGA1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABKhzB8NbEi1Mk6TjQdy0CySQslilirz/blNFDZ165mftlWgoYVOzjkJceWHg+DbFbzAngQOT9T0N49n2U+CzSFqjUzBRMB0GA1UdDgQWBBTK1wuJG8QbeIniqYO4zbJg9xrRKzAfBgNVHSMEGDAWgBTK1wuJG8QbeIniqYO4zbJg9xrRKzAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIH4AKfYkj0OdS5+CShewERKVbMz1dr3D1Axncl+7ps6MAiEApqZ9aIlfjpSTZD08q6hvx359X9PEVqBqaSuoa77AUsg=";
+
+    #[test]
+    fn a_certificate_is_bound_with_the_hash_of_its_signature() {
+        let mut certificate = base64::engine::general_purpose::STANDARD.decode(CERTIFICATE).unwrap();
+        let hash = tls_server_end_point(&certificate).unwrap();
+        assert_eq!(hash[..4], [0x69, 0x55, 0xbd, 0x46]);
+
+        let login = login(Some("x"));
+        for (certificate, offer, header) in [
+            (
+                Some(&certificate),
+                &b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"[..],
+                &b"p=tls-server-end-point,,"[..],
+            ),
+            (Some(&certificate), b"SCRAM-SHA-256\0\0", b"y,,"),
+            (None, b"SCRAM-SHA-256\0\0", b"n,,"),
+        ] {
+            let channel = Channel { confidential: true, certificate: certificate.map(Vec::as_slice) };
+            let answer = Authentication::new(&login, &channel).answer(&request(10, offer)).unwrap().unwrap();
+            assert!(memchr::memmem::find(&answer, header).is_some(), "{answer:?}");
+        }
+
+        // ecdsa-with-SHA384 in place of ecdsa-with-SHA256: the second one is the algorithm of the signature.
+        let sha256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 3, 2];
+        let at = memchr::memmem::rfind(&certificate, &sha256).unwrap();
+        certificate[at + 7] = 3;
+        assert_eq!(tls_server_end_point(&certificate).unwrap().len(), 48);
+        certificate[at + 7] = 4;
+        assert_eq!(tls_server_end_point(&certificate).unwrap().len(), 64);
+        certificate[at + 7] = 9;
+        assert_eq!(tls_server_end_point(&certificate), None);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! The public face of the replication connection.
 //!
-//! Invariants: a connection that is handed out is logged in to a primary; every wait ends at a deadline; after an error
-//! the connection is of no further use and is dropped.
+//! Invariants: a connection that is handed out is logged in to a primary; every wait ends at a deadline. After
+//! an error the connection is dropped, but for a statement that the server refused.
 
 use super::{
     auth::{Authentication, Channel, startup},
@@ -208,12 +208,21 @@ impl ReplicationConnection {
         const DOING: &str = "starting replication";
         self.send_query(&start_command(slot, from, publications))?;
         let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let mut refused = None;
         loop {
-            let message = self.expect(deadline, ANSWER_TIMEOUT, DOING)?;
-            match message.tag {
-                b'W' => return Ok(()),
-                b'E' => return Err(SourceError::Server(Box::new(server_error(self.buffer.body(&message))))),
-                tag => return Err(unexpected(tag, DOING)),
+            let message = match self.expect(deadline, ANSWER_TIMEOUT, DOING) {
+                Ok(message) => message,
+                Err(error) => return Err(refused.unwrap_or(error)),
+            };
+            let body = self.buffer.body(&message);
+            match (message.tag, refused) {
+                (b'W', None) => return Ok(()),
+                (b'E', earlier) => {
+                    refused = earlier.or(Some(SourceError::Server(Box::new(server_error(body)))));
+                }
+                // Read to here, so that the connection can be used for another attempt.
+                (b'Z', Some(error)) => return Err(error),
+                (tag, _) => return Err(unexpected(tag, DOING)),
             }
         }
     }

@@ -30,6 +30,8 @@ fn feed(buffer: &mut Buffer, mut bytes: &[u8], piece: usize) -> Result<Vec<(u8, 
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
     #[test]
     fn messages_survive_any_cut(
         sizes in prop::collection::vec(prop_oneof![0_usize..300, 200_000_usize..700_000], 0..12),
@@ -44,7 +46,9 @@ proptest! {
         buffer.room();
         prop_assert_eq!(buffer.bytes.len(), NORMAL, "shrunk");
     }
+}
 
+proptest! {
     #[test]
     fn arbitrary_bytes_are_an_error_or_wait_for_more(bytes: Vec<u8>, piece in 1_usize..64) {
         let mut buffer = Buffer::new(STREAM_LIMIT);
