@@ -117,7 +117,10 @@ fn transaction(connection: &mut ReplicationConnection, patience: Duration) -> (S
             Some(Frame::Change { data, .. }) => {
                 kinds.push(char::from(data[0]));
                 longest = longest.max(data.len());
-                if data[0] == b'C' {
+                // PostgreSQL 14 sends the transactions of other tests, emptied.
+                if kinds == "BC" {
+                    kinds.clear();
+                } else if data[0] == b'C' {
                     return (
                         kinds,
                         longest,

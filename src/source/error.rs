@@ -233,6 +233,10 @@ impl ServerError {
                 Fatal,
                 "add a line for this user, database, address and TLS to pg_hba.conf (a replication connection counts for its database)",
             ),
+            "28000" if says("channel binding") => (
+                Fatal,
+                "the certificate seen here is not the server's: something stands in between, as a proxy that ends TLS",
+            ),
             "28000" if says("certificate") => {
                 (Fatal, "give postgres.tls.cert_file and key_file, made out to the role")
             }
@@ -291,6 +295,7 @@ mod tests {
             ("28P01", "password authentication failed", Fatal, "postgres.password"),
             ("28000", "no pg_hba.conf entry for …", Fatal, "add a line"),
             ("28000", "role \"x\" does not exist", Fatal, "LOGIN"),
+            ("28000", "SCRAM channel binding check failed", Fatal, "in between"),
             ("28000", "connection requires a valid client certificate", Fatal, "cert_file"),
             ("3D000", "", Fatal, "postgres.database"),
             ("42501", "must be superuser or replication role to start walsender", Fatal, "REPLICATION"),
