@@ -1,0 +1,145 @@
+//! The ordinary SQL connection.
+//!
+//! Invariant: a client that is handed out has logged in, has the session settings, and is the primary unless a host was
+//! asked for.
+
+use super::{
+    CONNECT_TIMEOUT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, Login, SourceError, USER_TIMEOUT,
+    most_hopeful, refuse_unix_socket, startup_options, tls,
+};
+use crate::config::{Postgres, TlsMode};
+use rustls::ClientConfig;
+use secrecy::ExposeSecret;
+use std::{error::Error, io, net::SocketAddr, sync::Arc};
+use tokio::{net::lookup_host, time::timeout};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, config::SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Connects to `host`, standby or not; without it to the first address of the configured hosts that is not in recovery.
+/// Credentials and certificates are read anew.
+pub async fn connect(
+    config: &Postgres,
+    host: Option<&str>,
+    application_name: &str,
+) -> Result<Client, SourceError> {
+    let login = Login::read(config)?;
+    let tls = tls::client_config(&config.tls)?;
+    let mut session = Config::new();
+    session
+        .user(&login.user)
+        .dbname(&config.database)
+        .application_name(application_name)
+        .options(startup_options(&[]))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .keepalives(true)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES)
+        .tcp_user_timeout(USER_TIMEOUT)
+        // What else TLS must be is the verifier's business.
+        .ssl_mode(match config.tls.mode {
+            TlsMode::Disable => SslMode::Disable,
+            TlsMode::Prefer => SslMode::Prefer,
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
+        });
+    if let Some(password) = &login.password {
+        session.password(password.expose_secret());
+    }
+    let hosts = host.map_or(config.hosts.iter().map(String::as_str).collect(), |host| vec![host]);
+    let mut failures = Vec::new();
+    for name in hosts {
+        refuse_unix_socket(name)?;
+        let addresses = match lookup_host((name, config.port)).await {
+            Ok(addresses) => addresses,
+            Err(source) => {
+                failures.push(SourceError::Connect { host: name.to_owned(), port: config.port, source });
+                continue;
+            }
+        };
+        for address in addresses {
+            let attempt = connect_to(&session, tls.clone(), name, address, host.is_some());
+            match timeout(CONNECT_TIMEOUT, Box::pin(attempt)).await {
+                Ok(Ok(client)) => return Ok(client),
+                Ok(Err(failure)) => failures.push(failure),
+                Err(_) => {
+                    failures.push(SourceError::connecting(name, config.port, io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+    }
+    Err(most_hopeful(failures))
+}
+
+async fn connect_to(
+    session: &Config,
+    tls: Option<Arc<ClientConfig>>,
+    host: &str,
+    address: SocketAddr,
+    standby_allowed: bool,
+) -> Result<Client, SourceError> {
+    let failed = |error| connect_error(host, address.port(), session, error);
+    let mut session = session.clone();
+    session.host(host).hostaddr(address.ip()).port(address.port());
+    let client = match tls {
+        Some(tls) => {
+            let tls = MakeRustlsConnect::new(Arc::unwrap_or_clone(tls));
+            let (client, connection) = session.connect(tls).await.map_err(failed)?;
+            tokio::spawn(run(connection));
+            client
+        }
+        None => {
+            let (client, connection) = session.connect(NoTls).await.map_err(failed)?;
+            tokio::spawn(run(connection));
+            client
+        }
+    };
+    if !standby_allowed && in_recovery(&client).await? {
+        return Err(SourceError::InRecovery { host: host.to_owned(), port: address.port() });
+    }
+    Ok(client)
+}
+
+/// A connection lives as long as its client; why it broke is told to whoever waits for an answer, and logged.
+async fn run(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
+    if let Err(error) = connection.await {
+        tracing::warn!(error = %SourceError::from(error), "a SQL connection ended");
+    }
+}
+
+async fn in_recovery(client: &Client) -> Result<bool, SourceError> {
+    let answer = client.simple_query("SELECT pg_is_in_recovery()").await?;
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok(row != Some("f"))
+}
+
+/// tokio-postgres keeps its kinds of errors to itself: TLS is told by the cause, login by the words.
+fn connect_error(host: &str, port: u16, session: &Config, error: tokio_postgres::Error) -> SourceError {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let wrapped = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(tls) = wrapped.and_then(|e| e.downcast_ref::<rustls::Error>()) {
+            return SourceError::tls(host, tls);
+        }
+        cause = inner.source();
+    }
+    let text = match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    if text.starts_with("error performing TLS handshake") {
+        let reason = format!("{text}; set ssl = on in PostgreSQL, or postgres.tls.mode prefer");
+        return SourceError::Tls { host: host.to_owned(), reason };
+    }
+    if text.starts_with("authentication error") || text.starts_with("invalid configuration") {
+        let user = session.get_user().unwrap_or_default().to_owned();
+        let reason = format!("{text}; check postgres.password and the method in pg_hba.conf");
+        return SourceError::Auth { user, reason };
+    }
+    match SourceError::from(error) {
+        SourceError::Io { source, .. } => SourceError::connecting(host, port, source),
+        error => error,
+    }
+}
