@@ -29,6 +29,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// A snapshot that sees every transaction: for actions that do not come from a read.
+    pub fn of_everything() -> Self {
+        Snapshot { xmin: Xid(u64::MAX), xmax: Xid(u64::MAX), in_progress: vec![] }
+    }
+
     /// Does the snapshot see the effects of transaction `xid`, given that it committed? (`pg_visible_in_snapshot`)
     pub fn sees(&self, xid: Xid) -> bool {
         xid < self.xmin || (xid < self.xmax && self.in_progress.binary_search(&xid).is_err())

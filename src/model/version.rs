@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 /// The external version of one bulk action, 63 bits: epoch (10) | (commit LSN − base) / 8 (43) | ordinal (10).
 ///
 /// OpenSearch accepts `0 ..= 2^63 - 1` with `version_type=external_gte` (OpenSearch docs: "Index document", `version_type`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Version(pub u64);
 
 /// Bits of the ordinal, the place of a change among the changes of its transaction.
-pub const ORDINAL_BITS: u32 = 10;
+const ORDINAL_BITS: u32 = 10;
 /// Bits of the distance of the commit from the epoch's base, in units of 8 bytes (commit records are 8-aligned).
-pub const DISTANCE_BITS: u32 = 43;
+const DISTANCE_BITS: u32 = 43;
 /// The largest ordinal. **M4**: an action that has it is decided by a lookup of the current row.
 pub const ORDINAL_HELD: u16 = (1 << ORDINAL_BITS) - 1;
 /// The ordinal of a TRUNCATE past the directly numbered changes of its transaction (**M11**).
@@ -76,6 +76,15 @@ impl Default for Epochs {
 }
 
 impl Epochs {
+    /// A list that begins with epoch `number`: above every version of an index whose state was lost.
+    ///
+    /// # Errors
+    /// There is no such epoch.
+    pub fn beginning_with(number: u16) -> Result<Self, VersionError> {
+        let epochs = Epochs(vec![Epoch { number, base: 0 }]);
+        if epochs.is_valid() { Ok(epochs) } else { Err(VersionError::Exhausted) }
+    }
+
     /// The last epoch, which new commits fall into.
     pub fn last(&self) -> Epoch {
         self.0[self.0.len() - 1]

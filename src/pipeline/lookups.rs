@@ -77,7 +77,7 @@ impl Lookups {
     pub async fn insert_position(&self) -> Result<Lsn, LookupError> {
         let mut guard = self.client.lock().await;
         let client = self.connected(&mut guard).await?;
-        let lsn = source::floor::insert_position(&client).await?;
+        let lsn = source::position::log_end(&client).await?.insert;
         *guard = Some(client);
         Ok(lsn)
     }

@@ -1,8 +1,24 @@
-//! The only place that sees both ends: sessions, the reader thread, windows, delivery, checkpoints.
+//! The only place that sees both ends.
+//!
+//! ```text
+//! run ── session after session
+//!          │ open: prepare (servers, tables, indices) → position (may the stream start, and where?) → START
+//!          │
+//!          ├─ reader thread:  frames → intake → lanes           acknowledges what the checkpoint holds
+//!          ├─ bootstrap:      windows ───────▶ lanes            guarded against streamed deletes
+//!          ├─ deliver × lane: lookups → bulk → dead letters → answered → tracker
+//!          └─ checkpoint:     tracker → state document → reader
+//! ```
 
+pub mod bootstrap;
 pub mod deliver;
+pub mod error;
 pub mod intake;
 pub mod lookups;
+pub mod position;
+pub mod prepare;
 pub mod progress;
 pub mod reader;
+pub mod run;
+pub mod session;
 pub mod tables;

@@ -1,12 +1,21 @@
-//! What a session has done so far: counters that progress lines, `status` and tests read.
+//! What has been done so far: counters that progress lines, `status` and tests read. Shared by all sessions of a run.
 
-use crate::sink::Answer;
+use super::reader::StreamState;
+use crate::{
+    lanes::{Lanes, TableNo},
+    model::Lsn,
+    sink::{Answer, Outcome},
+};
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-/// Counters; all of them only grow.
+/// Counters; all of them only grow within a session.
 #[derive(Debug, Default)]
 pub struct Progress {
     actions: AtomicU64,
@@ -15,11 +24,62 @@ pub struct Progress {
     request_micros: AtomicU64,
     conflicts: AtomicU64,
     dead_letters: AtomicU64,
+    shared: Mutex<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    tables: BTreeMap<TableNo, TableProgress>,
+    session: Option<(Arc<StreamState>, Arc<Lanes>)>,
+    last_doubt: Option<Instant>,
+}
+
+/// How far the windows of a table are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TableProgress {
+    /// Qualified name.
+    pub name: String,
+    /// Windows in all.
+    pub windows: usize,
+    /// Windows done.
+    pub done: usize,
+    /// Rows read in this session.
+    pub rows: u64,
+    /// Bytes of COPY text read in this session.
+    pub bytes: u64,
+    /// The planner's estimate of the table's rows.
+    pub estimated_rows: u64,
+    /// Is it filled?
+    pub live: bool,
+}
+
+/// How far the stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamProgress {
+    /// Changes of configured tables taken in during this session.
+    pub changes: u64,
+    /// What may be acknowledged.
+    pub position: Lsn,
+    /// What is in the checkpoint.
+    pub durable: Lsn,
+    /// How far the server says it has sent.
+    pub server_end: Lsn,
+    /// Bytes queued.
+    pub queued: usize,
 }
 
 impl Progress {
-    /// A bulk request was answered.
-    pub fn answered(&self, answer: &Answer, actions: usize, bytes: usize, took: Duration) {
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn begin_session(&self, stream: Arc<StreamState>, lanes: Arc<Lanes>) {
+        let mut shared = self.shared();
+        shared.tables.clear();
+        shared.session = Some((stream, lanes));
+    }
+
+    pub(super) fn answered(&self, answer: &Answer, actions: usize, bytes: usize, took: Duration) {
         let add = |counter: &AtomicU64, n: u64| counter.fetch_add(n, Ordering::Relaxed);
         add(&self.requests, 1);
         add(&self.request_micros, took.as_micros() as u64);
@@ -29,26 +89,73 @@ impl Progress {
                 add(&self.bytes, bytes as u64);
             }
             Answer::Items(items) => {
+                let conflicts = items.iter().filter(|(_, o)| matches!(o, Outcome::Conflict { .. })).count();
                 add(&self.actions, (actions - items.len().min(actions)) as u64);
-                add(&self.conflicts, items.iter().filter(|(_, o)| matches!(o, crate::sink::Outcome::Conflict { .. })).count() as u64);
+                add(&self.conflicts, conflicts as u64);
             }
+            Answer::Unknown(_) => self.shared().last_doubt = Some(Instant::now()),
             _ => {}
         }
     }
 
-    /// Dead letters were written.
-    pub fn buried(&self, letters: u64) {
+    pub(super) fn buried(&self, letters: u64) {
         self.dead_letters.fetch_add(letters, Ordering::Relaxed);
+    }
+
+    pub(super) fn plan(&self, table: TableNo, name: &str, windows: usize, done: usize, estimated_rows: i64) {
+        let estimated_rows = u64::try_from(estimated_rows).unwrap_or(0);
+        let progress =
+            TableProgress { name: name.to_owned(), windows, done, estimated_rows, ..TableProgress::default() };
+        self.shared().tables.insert(table, progress);
+    }
+
+    fn table(&self, table: TableNo, change: impl FnOnce(&mut TableProgress)) {
+        if let Some(progress) = self.shared().tables.get_mut(&table) {
+            change(progress);
+        }
+    }
+
+    pub(super) fn rows_read(&self, table: TableNo, rows: u64, bytes: u64) {
+        self.table(table, |t| {
+            t.rows += rows;
+            t.bytes += bytes;
+        });
+    }
+
+    pub(super) fn window_done(&self, table: TableNo) {
+        self.table(table, |t| t.done += 1);
+    }
+
+    pub(super) fn table_live(&self, table: TableNo) {
+        self.table(table, |t| t.live = true);
+    }
+
+    /// When the outcome of a request was last unknown.
+    pub fn last_doubt(&self) -> Option<Instant> {
+        self.shared().last_doubt
+    }
+
+    /// The tables whose windows are being read, or were in this session.
+    pub fn tables(&self) -> Vec<TableProgress> {
+        self.shared().tables.values().cloned().collect()
+    }
+
+    /// The stream of the present session, once there is one.
+    pub fn stream(&self) -> Option<StreamProgress> {
+        let shared = self.shared();
+        let (stream, lanes) = shared.session.as_ref()?;
+        Some(StreamProgress {
+            changes: stream.changes(),
+            position: lanes.tracker().position(),
+            durable: stream.durable(),
+            server_end: stream.server_end(),
+            queued: lanes.queued_bytes(),
+        })
     }
 
     /// Actions that were applied.
     pub fn actions(&self) -> u64 {
         self.actions.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of bulk bodies that were applied whole.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Dead letters written.

@@ -15,7 +15,7 @@ use crate::{
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -58,12 +58,13 @@ enum Phase {
 #[derive(Debug)]
 pub struct StreamState {
     phase: AtomicU8,
+    /// Windows first, then the stream.
+    waiting: AtomicBool,
     durable: AtomicU64,
     server_end: AtomicU64,
     transactions: AtomicU64,
     changes: AtomicU64,
     omitted_values: AtomicU64,
-    commit_time: AtomicI64,
 }
 
 impl StreamState {
@@ -71,12 +72,12 @@ impl StreamState {
     pub fn new(position: Lsn) -> Self {
         StreamState {
             phase: AtomicU8::new(Phase::Stream as u8),
+            waiting: AtomicBool::new(false),
             durable: AtomicU64::new(position.0),
             server_end: AtomicU64::new(position.0),
             transactions: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             omitted_values: AtomicU64::new(0),
-            commit_time: AtomicI64::new(0),
         }
     }
 
@@ -86,11 +87,17 @@ impl StreamState {
 
     fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
+            0 if self.waiting.load(Ordering::Acquire) => Phase::Hold,
             0 => Phase::Stream,
             1 => Phase::Hold,
             2 => Phase::Finish,
             _ => Phase::Leave,
         }
+    }
+
+    /// Read nothing yet, or go on.
+    pub fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Release);
     }
 
     /// Read no further; keep the connection.

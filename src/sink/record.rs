@@ -99,6 +99,9 @@ pub struct TableRecord {
     pub state: TableState,
     /// Digest of the settings its documents depend on.
     pub digest: String,
+    /// Has the index documents from before the floor, which are to be swept once the windows are done?
+    #[serde(default)]
+    pub sweep: bool,
     /// Floor of its windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,

@@ -3,12 +3,27 @@
 //! Invariant: the ordinary and the replication connection have the same session settings, so a value has one text,
 //! whether a window or the stream brought it.
 
+pub mod admin_sql;
+pub mod catalog;
+pub mod copy;
 pub mod error;
+pub mod floor;
+pub mod identity;
+pub mod lookup;
+mod moment;
+pub mod position;
+pub mod publication;
+mod query_error;
 pub mod replication;
+pub mod server;
+pub mod slot;
 pub mod sql;
 pub mod tls;
+pub mod types;
+pub mod window;
 
 pub use error::{Class, ServerError, SourceError};
+pub use query_error::QueryError;
 
 use crate::config::{Credential, Postgres};
 use secrecy::{ExposeSecret, SecretString};

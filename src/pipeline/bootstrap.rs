@@ -1,0 +1,479 @@
+//! Windows into lanes: from a table's floor to its last window's last answer, beside the stream.
+//!
+//! The floor (steps 2 to 4), then windows in any order and in parallel, each in a short transaction; a window is done
+//! when every one of its rows was answered. After the last window of a table that has older documents comes the sweep.
+
+use super::{error::PipelineError, progress::Progress, tables::Tables};
+use crate::{
+    config::{self, Config},
+    decode::CopyDecoder,
+    lanes::{Action, Change, Lanes, RowPushed, TableNo, WindowRows},
+    map::IdBuffers,
+    model::{Epochs, Version, Xid},
+    sink::{self, Floor, StateStore, TableRecord, TableState, Versions, WindowRecord, WindowState},
+    source::{
+        self, copy,
+        floor::{self, ReadPoint},
+        window::{self, WindowRange},
+    },
+};
+use futures_util::StreamExt;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+/// The slot may have been taken from an instance whose last requests start this much later.
+const TAKEOVER: Duration = Duration::from_secs(60);
+/// Pause before a window is read again because the guard no longer knows.
+const READ_AGAIN: Duration = Duration::from_millis(100);
+
+/// A table of the session and how far it is.
+#[derive(Debug)]
+pub struct Work {
+    /// The table.
+    pub table: TableNo,
+    /// Its state document.
+    pub record: TableRecord,
+    /// How it is configured to be divided.
+    pub window: Option<config::Window>,
+}
+
+impl Work {
+    /// Nothing that was read before counts any more: durable before the stream goes on.
+    ///
+    /// # Errors
+    /// The state could not be written.
+    pub async fn restart(&mut self, state: &StateStore) -> Result<(), PipelineError> {
+        if self.record.state != TableState::New || self.record.floor.is_some() {
+            self.record.state = TableState::New;
+            self.record.floor = None;
+            self.record.sweep = true;
+            state.write_table(&self.record).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the readers of windows share.
+#[derive(Clone)]
+pub struct Bootstrap {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// State documents.
+    pub state: Arc<StateStore>,
+    /// OpenSearch.
+    pub client: sink::Client,
+    /// The tables.
+    pub tables: Arc<Tables>,
+    /// The lanes.
+    pub lanes: Arc<Lanes>,
+    /// Counters.
+    pub progress: Arc<Progress>,
+    /// Epochs of the versions.
+    pub epochs: Epochs,
+    /// When the slot was taken.
+    pub taken: Instant,
+}
+
+/// A window to be read.
+struct Job {
+    table: TableNo,
+    number: u64,
+    range: WindowRange,
+    floor: Floor,
+}
+
+impl Bootstrap {
+    /// Starts to read what is not live yet; ends when all of it is.
+    pub fn spawn(self, work: Vec<Work>, session: CancellationToken) -> JoinHandle<Result<(), PipelineError>> {
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = session.cancelled() => Ok(()),
+                result = Box::pin(self.fill(work)) => result,
+            }
+        })
+    }
+
+    async fn fill(self, mut work: Vec<Work>) -> Result<(), PipelineError> {
+        work.retain(|w| w.record.state != TableState::Live);
+        if work.is_empty() {
+            self.lanes.stop_guarding();
+            return Ok(());
+        }
+        let name = format!("pg2os {} windows", self.config.name);
+        let primary = source::sql::connect(&self.config.postgres, None, &name).await?;
+        // Burned anew in every session: what an earlier one streamed, deletes included, is visible to every window of
+        // this one, so its guards need not be remembered.
+        let floor = floor::take_floor(&primary).await?;
+        floor::wait_until_visible(&primary, floor.burned).await?;
+        let mut jobs = VecDeque::new();
+        for w in &mut work {
+            if w.record.state == TableState::New || w.record.floor.is_none() {
+                let epoch = self.epochs.last().number;
+                w.record.floor = Some(Floor { lsn: floor.lsn, epoch, slot_start: floor.lsn });
+                w.record.state = TableState::Windows;
+                self.state.write_table(&w.record).await?;
+            }
+            jobs.extend(self.plan(&primary, w).await?);
+        }
+        let shared = Arc::new(Shared {
+            bootstrap: self.clone(),
+            primary,
+            jobs: Mutex::new(jobs),
+            open: OpenSnapshots::default(),
+        });
+        let mut readers = JoinSet::new();
+        for _ in 0..self.config.backfill.parallel {
+            let shared = shared.clone();
+            readers.spawn(async move { shared.read_windows().await });
+        }
+        while let Some(result) = readers.join_next().await {
+            result.map_err(|_| PipelineError::Ended("a window reader"))??;
+        }
+        for mut w in work {
+            if w.record.sweep {
+                self.sweep(&w).await?;
+                w.record.sweep = false;
+            }
+            w.record.state = TableState::Live;
+            self.state.write_table(&w.record).await?;
+            self.progress.table_live(w.table);
+            tracing::info!(table = %self.tables.get(w.table).schema.name, "the table is filled and live");
+        }
+        self.lanes.stop_guarding();
+        Ok(())
+    }
+
+    /// Divides a table and leaves out the windows that are done.
+    async fn plan(&self, primary: &Client, work: &Work) -> Result<Vec<Job>, PipelineError> {
+        let table = self.tables.get(work.table);
+        let Some(floor) = work.record.floor else { return Ok(vec![]) };
+        let chosen = match &work.window {
+            Some(window) => Some(window.clone()),
+            None => {
+                let (window, why) = window::choose(&table.schema);
+                tracing::info!(windows = why, "windows chosen");
+                window
+            }
+        };
+        let ranges = match chosen {
+            None => vec![WindowRange::Whole],
+            Some(mut window) => {
+                // The stream indexes rows whatever their date, so the end of the range is for one-shot backfills.
+                window.to = None;
+                let filter = table.schema.row_filter.as_deref();
+                let bounds = window::bounds(primary, &table.schema, &window.column, filter).await?;
+                let plan = window::plan(&table.schema, &window, &bounds, chrono::Utc::now())?;
+                if let Some(note) = plan.note {
+                    tracing::info!(note);
+                }
+                plan.windows
+            }
+        };
+        let done = self.state.windows(&work.record.table).await?;
+        let is_done = |number: u64, range: &WindowRange| {
+            let predicate = range.predicate().unwrap_or_default();
+            done.iter().map(|stored| &stored.record).any(|w| {
+                w.number == number && w.predicate == predicate && w.floor == floor && w.state == WindowState::Done
+            })
+        };
+        let total = ranges.len();
+        let jobs: Vec<Job> = ranges
+            .into_iter()
+            .zip(0..)
+            .filter(|(range, number)| !is_done(*number, range))
+            .map(|(range, number)| Job { table: work.table, number, range, floor })
+            .collect();
+        self.progress.plan(
+            work.table,
+            &table.schema.name.to_string(),
+            total,
+            total - jobs.len(),
+            table.schema.estimated_rows,
+        );
+        Ok(jobs)
+    }
+
+    /// **M6**: what carries a version below the floor's after all windows is not in the source any more.
+    async fn sweep(&self, work: &Work) -> Result<(), PipelineError> {
+        let table = self.tables.get(work.table);
+        let name = &table.schema.name;
+        if work.window.as_ref().is_some_and(|w| w.from.is_some()) {
+            tracing::warn!(table = %name, "window.from is set, so documents of deleted rows before it cannot be told from rows that were never read; they stay");
+            return Ok(());
+        }
+        let Some(floor) = work.record.floor else { return Ok(()) };
+        let version = self.epochs.floor_version(floor.lsn)?;
+        loop {
+            let horizon = self.config.limits.late_request_horizon;
+            let doubt = self.progress.last_doubt().map(|at| at + horizon);
+            let until = doubt.unwrap_or(self.taken).max(self.taken + TAKEOVER + horizon);
+            if Instant::now() >= until {
+                break;
+            }
+            tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be late any more");
+            tokio::time::sleep_until(until.into()).await;
+        }
+        // A row's place in a lane, for deletes that are no rows: they see everything and carry the floor's version.
+        let sweeping = WindowRows::new(crate::model::Snapshot::of_everything(), version);
+        let mut deleted = 0_u64;
+        let mut listing = Versions::of(&self.client, &table.target.index).await?;
+        while let Some(page) = listing.next_page().await? {
+            for document in page.iter().filter(|d| d.version < version) {
+                let id = document.id.as_bytes();
+                let action = Action { target: &table.target, id, plain_id: id, version, change: Change::Delete };
+                self.push_row(&action, &sweeping).await;
+                deleted += 1;
+            }
+        }
+        sweeping.answered().await;
+        tracing::info!(table = %name, deleted, "documents without a row swept");
+        Ok(())
+    }
+
+    /// Queues a row, waiting for room; false where its window must be read again.
+    async fn push_row(&self, action: &Action<'_>, window: &WindowRows) -> bool {
+        loop {
+            match self.lanes.push_row(action, window) {
+                RowPushed::Queued | RowPushed::Dropped => return true,
+                RowPushed::Full(lane) => self.lanes.room(lane).await,
+                RowPushed::ReadAgain => return false,
+            }
+        }
+    }
+}
+
+struct Shared {
+    bootstrap: Bootstrap,
+    primary: Client,
+    jobs: Mutex<VecDeque<Job>>,
+    open: OpenSnapshots,
+}
+
+impl Shared {
+    async fn read_windows(&self) -> Result<(), PipelineError> {
+        let config = &self.bootstrap.config;
+        let name = format!("pg2os {} windows", config.name);
+        let mut client = None;
+        loop {
+            let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(job) = job else { return Ok(()) };
+            loop {
+                // Taken out, so that whatever interrupts a COPY drops its connection.
+                let connected = match client.take() {
+                    Some(client) => client,
+                    None => source::sql::connect(&config.postgres, None, &name).await?,
+                };
+                if self.read_window(&connected, &job).await? {
+                    client = Some(connected);
+                    break;
+                }
+                tracing::info!(window = job.range.label(), "the window is read again");
+                tokio::time::sleep(READ_AGAIN).await;
+            }
+        }
+    }
+
+    /// Reads one window once; false where it must be read again in a later snapshot.
+    async fn read_window(&self, client: &Client, job: &Job) -> Result<bool, PipelineError> {
+        let bootstrap = &self.bootstrap;
+        let table = bootstrap.tables.get(job.table);
+        let version = bootstrap.epochs.floor_version(job.floor.lsn)?;
+        let opening = self.open.opening();
+        let read = floor::snapshot(client).await?;
+        let open = opening.opened(read.snapshot.xmin);
+        floor::wait_flushed(&self.primary, &read).await?;
+        let Some((rows, reading)) = self.copy_rows(client, job, &read, version).await? else { return Ok(false) };
+        client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
+        reading.answered().await;
+        if let Some(xmin) = open.close() {
+            bootstrap.lanes.prune_guards(xmin);
+        }
+        let record = WindowRecord {
+            table: table.schema.name.to_string(),
+            number: job.number,
+            label: job.range.label(),
+            predicate: job.range.predicate().unwrap_or_default(),
+            state: WindowState::Done,
+            rows,
+            floor: job.floor,
+        };
+        bootstrap.state.write_window(&record, &bootstrap.epochs).await?;
+        bootstrap.progress.window_done(job.table);
+        Ok(true)
+    }
+
+    async fn copy_rows(
+        &self,
+        client: &Client,
+        job: &Job,
+        read: &ReadPoint,
+        version: Version,
+    ) -> Result<Option<(u64, WindowRows)>, PipelineError> {
+        let bootstrap = &self.bootstrap;
+        let table = bootstrap.tables.get(job.table);
+        let columns: Vec<&str> = table.schema.columns.iter().map(|c| c.name.as_str()).collect();
+        let filter = table.schema.row_filter.as_deref();
+        let sql = copy::copy_sql(&table.schema, &columns, filter, job.range.predicate().as_deref());
+        let reading = WindowRows::new(read.snapshot.clone(), version);
+        let bad = |what: String| PipelineError::Row {
+            table: table.schema.name.to_string(),
+            window: job.range.label(),
+            what,
+        };
+        let (mut decoder, mut ids, mut document) = (CopyDecoder::default(), IdBuffers::default(), vec![]);
+        let (mut rows, mut bytes) = (0_u64, 0_u64);
+        let mut lines = Box::pin(copy::read(client, &sql).await?);
+        while let Some(line) = lines.next().await {
+            let line = line?;
+            let row = decoder.decode(&line, columns.len()).map_err(|error| bad(error.to_string()))?;
+            table.plan.write_id(&row, &mut ids).map_err(|_| bad("a key column is missing".to_owned()))?;
+            document.clear();
+            let refusal = match table.plan.write_document(&row, &mut document) {
+                Ok(_) => {
+                    let most = bootstrap.config.bulk.max_document_bytes;
+                    let is = document.len();
+                    (is > most)
+                        .then(|| format!("the document has {is} bytes; bulk.max_document_bytes is {most}"))
+                }
+                Err(refusal) => Some(refusal.to_string()),
+            };
+            let change = match &refusal {
+                None => Change::Index(&document),
+                Some(reason) => Change::Refused { reason, document: &document },
+            };
+            let action =
+                Action { target: &table.target, id: &ids.id, plain_id: &ids.plain, version, change };
+            if !bootstrap.push_row(&action, &reading).await {
+                return Ok(None);
+            }
+            rows += 1;
+            bytes += line.len() as u64;
+            if rows.is_multiple_of(1024) {
+                bootstrap.progress.rows_read(job.table, 1024, std::mem::take(&mut bytes));
+            }
+        }
+        bootstrap.progress.rows_read(job.table, rows % 1024, bytes);
+        Ok(Some((rows, reading)))
+    }
+}
+
+/// The snapshots of the windows that are open: the guards keep what one of them, or a later one, does not see (**M3**).
+#[derive(Debug, Default)]
+struct OpenSnapshots(Mutex<Snapshots>);
+
+#[derive(Debug, Default)]
+struct Snapshots {
+    /// Windows whose snapshot is being taken: it may see less than the ones that are known.
+    opening: usize,
+    open: Vec<Xid>,
+    last_closed: Option<Xid>,
+}
+
+impl Snapshots {
+    /// Every open and later window sees the transactions below it.
+    fn seen_by_all(&self) -> Option<Xid> {
+        if self.opening > 0 {
+            return None;
+        }
+        self.open.iter().min().copied().or(self.last_closed)
+    }
+}
+
+impl OpenSnapshots {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Snapshots> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opening(&self) -> Opening<'_> {
+        self.lock().opening += 1;
+        Opening { snapshots: self, taken: false }
+    }
+}
+
+/// A window whose snapshot is being taken.
+struct Opening<'a> {
+    snapshots: &'a OpenSnapshots,
+    taken: bool,
+}
+
+impl<'a> Opening<'a> {
+    fn opened(mut self, xmin: Xid) -> Open<'a> {
+        let mut snapshots = self.snapshots.lock();
+        snapshots.opening -= 1;
+        snapshots.open.push(xmin);
+        self.taken = true;
+        Open { snapshots: self.snapshots, xmin, closed: false }
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.snapshots.lock().opening -= 1;
+        }
+    }
+}
+
+/// An open window's snapshot.
+struct Open<'a> {
+    snapshots: &'a OpenSnapshots,
+    xmin: Xid,
+    closed: bool,
+}
+
+impl Open<'_> {
+    /// Closes it; tells which transactions the guards may forget.
+    fn close(mut self) -> Option<Xid> {
+        self.forget();
+        self.snapshots.lock().seen_by_all()
+    }
+
+    fn forget(&mut self) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let mut snapshots = self.snapshots.lock();
+        if let Some(at) = snapshots.open.iter().position(|xmin| *xmin == self.xmin) {
+            snapshots.open.swap_remove(at);
+        }
+        snapshots.last_closed = snapshots.last_closed.max(Some(self.xmin));
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guards_may_forget_only_what_every_open_and_later_window_sees() {
+        let open = OpenSnapshots::default();
+        let a = open.opening().opened(Xid(10));
+        let b = open.opening().opened(Xid(20));
+        let c = open.opening();
+        assert_eq!(b.close(), None, "a snapshot that is being taken may see less");
+        let c = c.opened(Xid(25));
+        assert_eq!(c.close(), Some(Xid(10)));
+        assert_eq!(a.close(), Some(Xid(25)));
+    }
+
+    #[test]
+    fn an_interrupted_window_leaves_nothing_behind() {
+        let open = OpenSnapshots::default();
+        drop(open.opening());
+        drop(open.opening().opened(Xid(5)));
+        assert_eq!(open.opening().opened(Xid(30)).close(), Some(Xid(30)));
+    }
+}

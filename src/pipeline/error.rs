@@ -1,0 +1,120 @@
+//! Why a session or a command ends, and what that means for the next try.
+
+use super::{intake::IntakeError, lookups::LookupError, reader::ReaderError};
+use crate::{
+    map::{BadFieldName, MissingIdColumn},
+    model::VersionError,
+    sink::{self, SinkError},
+    source::{self, QueryError, SourceError},
+};
+
+/// An error of the pipeline.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// PostgreSQL: connecting, or the replication connection.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// PostgreSQL: a query.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// OpenSearch.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The stream.
+    #[error(transparent)]
+    Reader(#[from] ReaderError),
+    /// Lookups.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// Versions.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// Another instance holds the slot.
+    #[error("slot {slot} is in use by process {pid}: another instance streams; waiting for it to leave")]
+    SlotBusy {
+        /// The slot.
+        slot: String,
+        /// The process that holds it.
+        pid: i32,
+    },
+    /// Settings that cannot work, all of one kind at once.
+    #[error("{0}")]
+    Configuration(String),
+    /// **G4**: a gap, and `on_gap: stop`; or another source.
+    #[error("{0}")]
+    Gap(String),
+    /// A row of a window does not decode.
+    #[error("{table}: a row of window {window} cannot be read: {what}")]
+    Row {
+        /// The table.
+        table: String,
+        /// The window.
+        window: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A thread or task ended without a word: a defect of pg2os.
+    #[error("{0} ended unexpectedly; please report this with the log")]
+    Ended(&'static str),
+}
+
+/// What an error means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// It passes; try again.
+    Transient,
+    /// Another instance is at work; wait for it.
+    Busy,
+    /// It needs a change of the configuration, of a server or of rights.
+    NeedsCure,
+    /// The stream has a gap, and is not to be repaired by itself.
+    Gap,
+}
+
+impl PipelineError {
+    /// What the error means.
+    pub fn meaning(&self) -> Meaning {
+        use PipelineError as E;
+        let source = |error: &SourceError| match error.class() {
+            _ if error.sqlstate() == Some("55006") => Meaning::Busy,
+            source::Class::Transient => Meaning::Transient,
+            source::Class::Fatal => Meaning::NeedsCure,
+        };
+        let query =
+            |error: &QueryError| if error.is_transient() { Meaning::Transient } else { Meaning::NeedsCure };
+        match self {
+            E::Source(error) | E::Reader(ReaderError::Source(error)) | E::Lookup(LookupError::Connect(error)) => {
+                source(error)
+            }
+            E::Query(error) | E::Lookup(LookupError::Query(error)) => query(error),
+            E::Sink(SinkError::Superseded { .. }) | E::Reader(ReaderError::Silent(_)) => Meaning::Transient,
+            E::Sink(error) => match error.class() {
+                sink::Class::Transient => Meaning::Transient,
+                sink::Class::Fatal => Meaning::NeedsCure,
+            },
+            // Another session begins a new epoch.
+            E::Reader(ReaderError::Intake(IntakeError::Version(VersionError::TooFar { .. }))) => {
+                Meaning::Transient
+            }
+            E::Reader(ReaderError::Intake(_))
+            | E::Version(_)
+            | E::Configuration(_)
+            | E::Lookup(LookupError::Row { .. })
+            | E::Row { .. }
+            | E::Ended(_) => Meaning::NeedsCure,
+            E::SlotBusy { .. } => Meaning::Busy,
+            E::Gap(_) => Meaning::Gap,
+        }
+    }
+
+    /// All bad field names of a table at once.
+    pub(super) fn fields(table: &str, bad: &[BadFieldName]) -> Self {
+        let lines: Vec<String> = bad.iter().map(|b| format!("{table}: {b}")).collect();
+        PipelineError::Configuration(lines.join("\n"))
+    }
+
+    /// An id column that is not there.
+    pub(super) fn id_column(table: &str, missing: &MissingIdColumn) -> Self {
+        PipelineError::Configuration(format!("{table}: {missing}"))
+    }
+}

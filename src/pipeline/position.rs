@@ -1,0 +1,191 @@
+//! Where a stream starts, and whether it may (**G4**): checkpoint, slot and server compared before every START. Pure.
+
+use crate::{
+    model::Lsn,
+    sink::Checkpoint,
+    source::{
+        replication::{SystemIdentity, TimelineSwitch},
+        slot::SlotState,
+    },
+};
+
+/// What is to be done before START.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing was streamed yet, and there is no slot: make it, after the publication.
+    Fresh,
+    /// Nothing was streamed yet, but the slot is there: advance it to now, after the publication exists, since a slot
+    /// that is older than its publication fails for ever.
+    Adopt,
+    /// Go on from the checkpoint.
+    Continue(Lsn),
+    /// Changes may be missing: repair or stop.
+    Gap(Gap),
+    /// The checkpoint belongs to another source: stop, always.
+    Foreign(String),
+}
+
+/// A gap, with the positions on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Gap {
+    /// The slot is gone.
+    #[error("slot {slot} is missing, though the indices hold everything up to {checkpoint}: changes since then are lost to the stream")]
+    SlotMissing {
+        /// Slot.
+        slot: String,
+        /// Checkpoint.
+        checkpoint: Lsn,
+    },
+    /// The server has removed WAL that the slot needs.
+    #[error("slot {slot} is lost ({why}), and the indices hold everything up to {checkpoint} only")]
+    SlotLost {
+        /// Slot.
+        slot: String,
+        /// What the server says.
+        why: String,
+        /// Checkpoint.
+        checkpoint: Lsn,
+    },
+    /// The slot was re-created or moved by somebody else. PostgreSQL would skip over it without a word.
+    #[error("slot {slot} stands at {confirmed}, past the checkpoint {checkpoint}: it was re-created or advanced, and the changes in between would never come")]
+    SlotAhead {
+        /// Slot.
+        slot: String,
+        /// `confirmed_flush_lsn`.
+        confirmed: Lsn,
+        /// Checkpoint.
+        checkpoint: Lsn,
+    },
+    /// The timeline of the checkpoint was left behind by a failover.
+    #[error("the server is on timeline {now}, which left timeline {then} at {at}; the indices were written on {then} up to at least {checkpoint}, and may hold changes that no longer exist")]
+    Forked {
+        /// Timeline of the checkpoint.
+        then: u32,
+        /// Timeline of the server.
+        now: u32,
+        /// Where the new one begins; 0/0 where the history does not say.
+        at: Lsn,
+        /// Checkpoint.
+        checkpoint: Lsn,
+    },
+}
+
+/// Decides how to start. `history` is the history of the server's timeline, read where it is above the checkpoint's.
+pub fn start(
+    checkpoint: Option<&Checkpoint>,
+    slot_name: &str,
+    slot: Option<&SlotState>,
+    server: &SystemIdentity,
+    history: &[TimelineSwitch],
+) -> Start {
+    let Some(checkpoint) = checkpoint else {
+        return match slot {
+            Some(slot) if !slot.is_lost() => Start::Adopt,
+            // A lost slot that nothing depends on is made anew as well.
+            Some(_) | None => Start::Fresh,
+        };
+    };
+    if checkpoint.system_identifier != server.system_id || checkpoint.database != server.database {
+        return Start::Foreign(format!(
+            "the indices were filled from database {} of cluster {}, but this is database {} of cluster {}: it may be \
+             another server, or two pipelines with one name; give this one its own `name` and state, or, if the source \
+             was replaced on purpose, remove the pipeline's documents from the state index",
+            checkpoint.database, checkpoint.system_identifier, server.database, server.system_id
+        ));
+    }
+    let lsn = checkpoint.lsn;
+    if checkpoint.timeline != server.timeline {
+        let at = history.iter().find(|switch| switch.timeline == checkpoint.timeline);
+        let at = at.map_or(Lsn::ZERO, |switch| switch.switched_at);
+        return Start::Gap(Gap::Forked { then: checkpoint.timeline, now: server.timeline, at, checkpoint: lsn });
+    }
+    let name = slot_name.to_owned();
+    match slot {
+        None => Start::Gap(Gap::SlotMissing { slot: name, checkpoint: lsn }),
+        Some(slot) if slot.is_lost() => {
+            let why = slot.invalidation.clone().unwrap_or_else(|| "wal_removed".to_owned());
+            Start::Gap(Gap::SlotLost { slot: name, why, checkpoint: lsn })
+        }
+        Some(slot) => match slot.confirmed_flush_lsn {
+            Some(confirmed) if confirmed > lsn => {
+                Start::Gap(Gap::SlotAhead { slot: name, confirmed, checkpoint: lsn })
+            }
+            _ => Start::Continue(lsn),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(lsn: u64) -> Checkpoint {
+        Checkpoint {
+            slot: "s".into(),
+            system_identifier: "7".into(),
+            database: "shop".into(),
+            timeline: 1,
+            fingerprint: String::new(),
+            lsn: Lsn(lsn),
+            high: None,
+        }
+    }
+
+    fn slot(confirmed: u64) -> SlotState {
+        SlotState {
+            plugin: Some("pgoutput".into()),
+            database: Some("shop".into()),
+            active: false,
+            active_pid: None,
+            restart_lsn: Some(Lsn(1)),
+            confirmed_flush_lsn: Some(Lsn(confirmed)),
+            wal_status: Some("reserved".into()),
+            safe_wal_size: None,
+            temporary: false,
+            two_phase: false,
+            invalidation: None,
+        }
+    }
+
+    fn server(timeline: u32) -> SystemIdentity {
+        SystemIdentity { system_id: "7".into(), timeline, flush: Lsn(100), database: "shop".into() }
+    }
+
+    #[test]
+    fn a_stream_goes_on_from_its_checkpoint_and_never_from_the_slot_alone() {
+        assert_eq!(start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server(1), &[]), Start::Continue(Lsn(50)));
+        assert_eq!(start(Some(&checkpoint(50)), "s", Some(&slot(50)), &server(1), &[]), Start::Continue(Lsn(50)));
+    }
+
+    #[test]
+    fn without_a_checkpoint_the_slot_is_made_or_adopted() {
+        assert_eq!(start(None, "s", None, &server(1), &[]), Start::Fresh);
+        assert_eq!(start(None, "s", Some(&slot(5)), &server(1), &[]), Start::Adopt);
+    }
+
+    #[test]
+    fn g4_every_gap_is_seen_with_both_positions() {
+        let lost = SlotState { wal_status: Some("lost".into()), ..slot(40) };
+        let history = [TimelineSwitch { timeline: 1, switched_at: Lsn(45) }];
+        for (slot, server, expected) in [
+            (None, server(1), "slot s is missing, though the indices hold everything up to 0/32"),
+            (Some(lost), server(1), "slot s is lost (wal_removed)"),
+            (Some(slot(51)), server(1), "slot s stands at 0/33, past the checkpoint 0/32"),
+            (Some(slot(40)), server(2), "timeline 2, which left timeline 1 at 0/2D"),
+        ] {
+            let found = start(Some(&checkpoint(50)), "s", slot.as_ref(), &server, &history);
+            let Start::Gap(gap) = found else { panic!("{found:?}") };
+            assert!(gap.to_string().contains(expected), "{gap}");
+        }
+    }
+
+    #[test]
+    fn g4_another_cluster_or_database_always_stops() {
+        for server in [
+            SystemIdentity { system_id: "8".into(), ..server(1) },
+            SystemIdentity { database: "other".into(), ..server(1) },
+        ] {
+            assert!(matches!(start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server, &[]), Start::Foreign(_)));
+        }
+    }
+}

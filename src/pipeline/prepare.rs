@@ -1,0 +1,256 @@
+//! Before a session: servers, publication, tables, indices and their states looked at, and made where they are missing.
+
+use super::{
+    bootstrap::Work,
+    error::PipelineError,
+    tables::{Table, Tables},
+};
+use crate::{
+    config::{self, Config},
+    lanes::Target,
+    map::{TablePlan, TableSpec, properties},
+    model::{Epochs, TableSchema, Version},
+    sink::{self, Client, IndexDefinition, Owner, StateStore, TableRecord, TableState, Versions},
+    source::{
+        catalog,
+        identity::{self, IdRules},
+        publication::{self, Actions, Wanted},
+        replication::SystemIdentity,
+        server,
+        slot::SlotState,
+    },
+};
+use sha2::{Digest, Sha256};
+
+/// Tables that are known on both sides.
+pub struct Prepared {
+    /// All of them.
+    pub tables: Tables,
+    /// Those that are not live yet.
+    pub work: Vec<Work>,
+    /// The indices behind them.
+    pub indices: Vec<sink::Index>,
+}
+
+/// Is the server one that can be streamed from?
+///
+/// # Errors
+/// It is a standby, or does not write what logical decoding needs.
+pub async fn check_server(control: &tokio_postgres::Client) -> Result<(), PipelineError> {
+    let facts = server::server_facts(control).await?;
+    if facts.wal_level != "logical" {
+        return Err(PipelineError::Configuration(format!(
+            "wal_level is `{}`, so changes cannot be streamed; run ALTER SYSTEM SET wal_level = 'logical' and restart \
+             PostgreSQL (under Patroni: patronictl edit-config, postgresql.parameters.wal_level)",
+            facts.wal_level
+        )));
+    }
+    if facts.version_num < 140_000 {
+        return Err(PipelineError::Configuration(format!(
+            "PostgreSQL {} is too old; pg2os needs 14 or later",
+            facts.version_num / 10_000
+        )));
+    }
+    Ok(())
+}
+
+/// Is the slot ours to use?
+///
+/// # Errors
+/// It was made for another plugin or database.
+pub fn check_slot(name: &str, slot: Option<&SlotState>, database: &str) -> Result<(), PipelineError> {
+    let Some(slot) = slot else { return Ok(()) };
+    let wrong = if slot.plugin.as_deref() != Some("pgoutput") {
+        format!("its plugin is {}, not pgoutput", slot.plugin.as_deref().unwrap_or("none (a physical slot)"))
+    } else if slot.database.as_deref() != Some(database) {
+        format!("it belongs to database {}", slot.database.as_deref().unwrap_or("?"))
+    } else {
+        return Ok(());
+    };
+    Err(PipelineError::Configuration(format!("postgres.slot: {name} cannot be used: {wrong}; name another slot")))
+}
+
+/// Reads every configured table, and sees to it that the publication has them.
+///
+/// # Errors
+/// All problems of all tables at once.
+pub async fn schemas(
+    control: &tokio_postgres::Client,
+    config: &Config,
+) -> Result<Vec<TableSchema>, PipelineError> {
+    let publications = &config.postgres.publications;
+    let schemas = load(control, config).await?;
+    let wanted: Vec<Wanted<'_>> = schemas
+        .iter()
+        .zip(&config.tables)
+        .map(|(table, configured)| Wanted { table, filter: configured.filter.as_deref() })
+        .collect();
+    // Tables may be spread over several publications of an administrator; only a single one is made and completed.
+    match &publications[..] {
+        [publication] => {
+            let found = publication::ensure(control, publication, Actions::All, &wanted).await?;
+            if found == publication::PublicationState::Existed {
+                return Ok(schemas);
+            }
+        }
+        _ => return Ok(schemas),
+    }
+    // Columns and filter may differ now that the tables are published.
+    load(control, config).await
+}
+
+async fn load(control: &tokio_postgres::Client, config: &Config) -> Result<Vec<TableSchema>, PipelineError> {
+    let (mut schemas, mut problems) = (vec![], vec![]);
+    for table in &config.tables {
+        let loaded = catalog::load_table(control, &table.schema, &table.name, &config.postgres.publications);
+        match loaded.await {
+            Ok(schema) => {
+                let rules = IdRules { append_only: false, unique_asserted: table.id_unique_asserted };
+                if table.id.is_none() && schema.primary_key.is_empty() {
+                    problems.push(format!(
+                        "{}: {} has no primary key; set `id` to columns that identify a row, or add a primary key",
+                        table.place, schema.name
+                    ));
+                } else if let Err(error) = identity::check_id(control, &schema, &id_of(table, &schema), rules).await
+                {
+                    transient_or(error, &table.place, &mut problems)?;
+                }
+                schemas.push(schema);
+            }
+            Err(error) => transient_or(error, &table.place, &mut problems)?,
+        }
+    }
+    if problems.is_empty() { Ok(schemas) } else { Err(PipelineError::Configuration(problems.join("\n"))) }
+}
+
+/// A lost connection ends the look-around; anything else is one more problem to report.
+fn transient_or(
+    error: crate::source::QueryError,
+    place: &str,
+    problems: &mut Vec<String>,
+) -> Result<(), PipelineError> {
+    if error.is_transient() {
+        return Err(error.into());
+    }
+    problems.push(format!("{place}: {error}"));
+    Ok(())
+}
+
+fn id_of(table: &config::Table, schema: &TableSchema) -> Vec<String> {
+    table.id.clone().unwrap_or_else(|| schema.primary_key.clone())
+}
+
+/// Joins configuration and catalog, sees to it that every table has its index, and reads the tables' states.
+///
+/// # Errors
+/// Field names or indices that cannot be, with their cures.
+pub async fn tables(
+    config: &Config,
+    client: &Client,
+    state: &StateStore,
+    schemas: Vec<TableSchema>,
+    server: &SystemIdentity,
+) -> Result<Prepared, PipelineError> {
+    let (mut tables, mut work, mut indices) = (Tables::default(), vec![], vec![]);
+    for (configured, schema) in config.tables.iter().zip(schemas) {
+        let spec = TableSpec {
+            id: id_of(configured, &schema),
+            id_form: configured.id_form,
+            exclude: configured.exclude_columns.clone(),
+            rename: configured.rename.clone(),
+        };
+        let name = schema.name.to_string();
+        let properties = properties(&spec, &schema.columns, &configured.mapping)
+            .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
+        let owner = Owner {
+            pipeline: config.name.clone(),
+            source: sink::Source {
+                system_identifier: server.system_id.clone(),
+                database: server.database.clone(),
+                table: name.clone(),
+            },
+        };
+        let definition = IndexDefinition { properties, settings: configured.settings.clone() };
+        let index = client.ensure_index(&configured.index, &definition, &owner).await?;
+        if index.created {
+            tracing::info!(index = index.concrete, alias = index.name, table = name, "index created");
+        }
+        let digest = digest(&spec, &schema);
+        let record = table_record(state, &name, &index, digest).await?;
+        let columns: Vec<_> = schema.columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
+        let plan = TablePlan::new(&spec, schema.oid, &columns)
+            .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
+        let number = tables.add(|number| Table {
+            target: Target::new(number, &configured.index),
+            schema,
+            spec,
+            on_truncate: configured.on_truncate,
+            plan,
+        });
+        work.push(Work { table: number, record, window: configured.window.clone() });
+        indices.push(index);
+    }
+    Ok(Prepared { tables, work, indices })
+}
+
+/// The state that a table is in, or a new one where its settings or its index are others than when it was filled.
+async fn table_record(
+    state: &StateStore,
+    name: &str,
+    index: &sink::Index,
+    digest: String,
+) -> Result<TableRecord, PipelineError> {
+    let new = |sweep| TableRecord {
+        table: name.to_owned(),
+        index: index.name.clone(),
+        index_uuid: index.uuid.clone(),
+        state: TableState::New,
+        digest: digest.clone(),
+        sweep,
+        floor: None,
+        relfilenode: None,
+    };
+    let Some(stored) = state.table(name).await? else { return Ok(new(!index.created)) };
+    let record = stored.record;
+    if record.index != index.name {
+        return Err(PipelineError::Configuration(format!(
+            "{name} has been kept in index {} so far, and is configured for {} now; give the pipeline another `name` to \
+             fill a new index, or set the old one",
+            record.index, index.name
+        )));
+    }
+    if record.index_uuid != index.uuid {
+        tracing::warn!(table = name, index = index.name, "the index was made anew since; the table is read again");
+        return Ok(new(!index.created));
+    }
+    if record.digest != digest {
+        tracing::warn!(table = name, "columns, filter or id settings are others than when the index was filled; the table is read again");
+        return Ok(new(true));
+    }
+    Ok(record)
+}
+
+/// What a table's documents depend on. Other columns of the table do not count: what they need is a schema change.
+fn digest(spec: &TableSpec, schema: &TableSchema) -> String {
+    let text = format!("{:?}|{:?}|{:?}", spec, schema.row_filter, schema.partitioned);
+    Sha256::digest(text.as_bytes()).iter().take(16).fold(String::new(), |mut hex, byte| {
+        use std::fmt::Write;
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Epochs for a pipeline without state: above every version that the indices hold.
+///
+/// # Errors
+/// An index could not be listed.
+pub async fn epochs_above(client: &Client, indices: &[sink::Index]) -> Result<Epochs, PipelineError> {
+    let mut highest = Version(0);
+    for index in indices.iter().filter(|index| !index.created) {
+        let mut listing = Versions::of(client, &index.concrete).await?;
+        while let Some(page) = listing.next_page().await? {
+            highest = page.iter().map(|d| d.version).max().unwrap_or_default().max(highest);
+        }
+    }
+    Ok(Epochs::beginning_with(1 + highest.epoch())?)
+}
