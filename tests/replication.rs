@@ -14,7 +14,7 @@ use pg2os::{
         sql,
     },
 };
-use server::{Server, as_user, settings, shared, shared_ca, tls, unique, variable};
+use server::{Server, admin, as_user, column, settings, shared, shared_ca, tls, unique, variable};
 use std::{
     fs,
     net::TcpListener,
@@ -22,24 +22,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
-use tokio_postgres::{Client, SimpleQueryMessage};
-
-/// Runs statements and returns the first column of the rows.
-fn admin(config: &Postgres, statements: &str) -> Vec<String> {
-    Runtime::new().unwrap().block_on(async {
-        let client = sql::connect(config, None, "pg2os test").await.unwrap();
-        column(&client, statements).await
-    })
-}
-
-async fn column(client: &Client, statements: &str) -> Vec<String> {
-    let answer = client.simple_query(statements).await.unwrap();
-    let rows = answer.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-        _ => None,
-    });
-    rows.collect()
-}
 
 fn connect(config: &Postgres) -> Result<ReplicationConnection, SourceError> {
     ReplicationConnection::connect(config, "pg2os test", Some(Duration::from_secs(20)))

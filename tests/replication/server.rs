@@ -1,7 +1,10 @@
 //! PostgreSQL servers for the tests: the one that `make test` started, and throw-away ones with a configuration of their
 //! own. Invariant: a throw-away server and its directory are gone when its value is dropped.
 
-use pg2os::config::{Credential, Postgres, Tls, TlsMode};
+use pg2os::{
+    config::{Credential, Postgres, Tls, TlsMode},
+    source::sql,
+};
 use std::{
     env, fs,
     net::TcpListener,
@@ -9,6 +12,9 @@ use std::{
     process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
 };
+
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -54,6 +60,23 @@ pub(crate) fn as_user(mut config: Postgres, user: &str, password: &str) -> Postg
     config.user = Credential::Value(user.into());
     config.password = Some(Credential::Value(password.into()));
     config
+}
+
+/// Runs statements and returns the first column of the rows.
+pub(crate) fn admin(config: &Postgres, statements: &str) -> Vec<String> {
+    Runtime::new().unwrap().block_on(async {
+        let client = sql::connect(config, None, "pg2os test").await.unwrap();
+        column(&client, statements).await
+    })
+}
+
+pub(crate) async fn column(client: &Client, statements: &str) -> Vec<String> {
+    let answer = client.simple_query(statements).await.unwrap();
+    let rows = answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    rows.collect()
 }
 
 /// A throw-away server on `address`.

@@ -8,12 +8,13 @@ use super::{
     identity::{SystemIdentity, TimelineSwitch, system_identity, timeline_history},
     transport::{Transport, timed_out},
     wire::{
-        Buffer, Fields, Frame, LOGIN_LIMIT, Message, STREAM_LIMIT, data_row, malformed, server_error, status,
+        Buffer, Fields, Frame, LOGIN_LIMIT, Message, STREAM_LIMIT, data_row, malformed, server_error,
+        start_command, status,
     },
 };
 use crate::{
     config::{Postgres, TlsMode},
-    model::{Lsn, quote_identifier},
+    model::Lsn,
     source::{CONNECT_TIMEOUT, Login, SourceError, most_hopeful, refuse_unix_socket, startup_options, tls},
 };
 use bytes::BytesMut;
@@ -377,32 +378,6 @@ fn accepts_tls(transport: &mut Transport, deadline: Instant) -> io::Result<bool>
     }
 }
 
-/// The publications are a list of identifiers within a literal; the replication grammar knows no other escape than the
-/// doubled quote.
-fn start_command(slot: &str, from: Lsn, publications: &[String]) -> String {
-    let names: Vec<String> = publications.iter().map(|name| quote_identifier(name)).collect();
-    let names = names.join(",").replace('\'', "''");
-    let slot = quote_identifier(slot);
-    format!("START_REPLICATION SLOT {slot} LOGICAL {from} (proto_version '1', publication_names '{names}')")
-}
-
 fn unexpected(tag: u8, doing: &str) -> SourceError {
     SourceError::Protocol(format!("message `{}` while {doing}", char::from(tag).escape_default()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_quoted_twice() {
-        let command = start_command("s", Lsn(16), &["MyPub".into(), "a,\"b'\\".into()]);
-        let names = "'\"MyPub\",\"a,\"\"b''\\\"'";
-        assert_eq!(
-            command,
-            format!(
-                "START_REPLICATION SLOT \"s\" LOGICAL 0/10 (proto_version '1', publication_names {names})"
-            )
-        );
-    }
 }

@@ -4,7 +4,7 @@
 //! was only announced.
 
 use crate::{
-    model::Lsn,
+    model::{Lsn, quote_identifier},
     source::{ServerError, SourceError},
 };
 use std::{
@@ -80,6 +80,15 @@ pub(super) fn status(written: Lsn, flushed: Lsn, reply: bool) -> [u8; 39] {
     put(&(now.as_micros() as u64).to_be_bytes());
     put(&[u8::from(reply)]);
     message
+}
+
+/// START_REPLICATION with `pgoutput`. The publications are a list of identifiers within a literal; the replication grammar knows no other escape than the
+/// doubled quote.
+pub(super) fn start_command(slot: &str, from: Lsn, publications: &[String]) -> String {
+    let names: Vec<String> = publications.iter().map(|name| quote_identifier(name)).collect();
+    let names = names.join(",").replace('\'', "''");
+    let slot = quote_identifier(slot);
+    format!("START_REPLICATION SLOT {slot} LOGICAL {from} (proto_version '1', publication_names '{names}')")
 }
 
 /// Where a whole message lies in the buffer.

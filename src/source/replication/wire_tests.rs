@@ -139,3 +139,13 @@ fn a_status_has_the_documented_form() {
     assert!(u64::from_be_bytes(bytes[30..38].try_into().unwrap()) > 800_000_000_000_000);
     assert_eq!(bytes[38], 1);
 }
+
+#[test]
+fn names_are_quoted_twice() {
+    let command = start_command("s", Lsn(16), &["MyPub".into(), "a,\"b'\\".into()]);
+    let names = "'\"MyPub\",\"a,\"\"b''\\\"'";
+    assert_eq!(
+        command,
+        format!("START_REPLICATION SLOT \"s\" LOGICAL 0/10 (proto_version '1', publication_names {names})")
+    );
+}
