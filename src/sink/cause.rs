@@ -1,6 +1,11 @@
 //! What an OpenSearch error answer says, in one line. Pure.
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
+use serde_json::value::RawValue;
+use std::fmt;
 
 /// Most bytes of a reason that are kept: enough to act on, too few to fill logs and dead letters.
 const REASON_BYTES: usize = 4096;
@@ -10,7 +15,7 @@ const REASON_BYTES: usize = 4096;
 pub(crate) struct Cause {
     #[serde(rename = "type", default)]
     pub(crate) kind: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lossy")]
     pub(crate) reason: Option<String>,
     #[serde(default)]
     caused_by: Option<Box<Cause>>,
@@ -49,21 +54,51 @@ impl Cause {
 /// load balancer, plain text, nothing).
 pub(crate) fn whole_request(body: &[u8]) -> Option<Cause> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Error {
-        Object(Cause),
-        // Old style: `{"error":"no handler found for uri …"}`.
-        Text(String),
+    struct Body<'a> {
+        #[serde(borrow)]
+        error: &'a RawValue,
     }
+    // Old style: `{"error":"no handler found for uri …"}`.
     #[derive(Deserialize)]
-    struct Body {
-        error: Error,
+    #[serde(transparent)]
+    struct Text(#[serde(deserialize_with = "lossy")] Option<String>);
+
+    let error = serde_json::from_slice::<Body<'_>>(body).ok()?.error.get();
+    let cause = serde_json::from_str::<Cause>(error).or_else(|_| {
+        serde_json::from_str::<Text>(error).map(|Text(reason)| Cause { reason, ..Cause::default() })
+    });
+    cause.ok().filter(|cause| cause.kind.is_some() || cause.reason.is_some())
+}
+
+/// A text that may hold half a surrogate pair: a reason quotes the user's values, JSON can say `"\ud800"`, and
+/// OpenSearch repeats it. Read strictly, the whole answer would be lost for it.
+fn lossy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct Lossy;
+    impl<'de> Visitor<'de> for Lossy {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or null")
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            // serde_json gives such texts as bytes only.
+            deserializer.deserialize_bytes(self)
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+            Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
+        }
     }
-    match serde_json::from_slice::<Body>(body).ok()?.error {
-        Error::Object(cause) if cause.kind.is_none() && cause.reason.is_none() => None,
-        Error::Object(cause) => Some(cause),
-        Error::Text(reason) => Some(Cause { reason: Some(reason), ..Cause::default() }),
-    }
+    deserializer.deserialize_option(Lossy)
 }
 
 /// The beginning of a body that was not understood, on one line, for messages.
@@ -107,6 +142,16 @@ mod tests {
         assert_eq!(whole_request(br#"{"error":"no handler"}"#).unwrap().describe_with_kind(), "no handler");
         for body in [&b"<html>502</html>"[..], b"", b"{}", b"Unauthorized", br#"{"error":{}}"#, b"[[["] {
             assert!(whole_request(body).is_none(), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_does_not_spoil_an_answer() {
+        for body in
+            [r#"{"error":{"reason":"a\uD800b","caused_by":{"reason":null}}}"#, r#"{"error":"a\uD800b"}"#]
+        {
+            let text = whole_request(body.as_bytes()).unwrap().describe();
+            assert!(text.starts_with('a') && text.ends_with('b'), "{text}");
         }
     }
 

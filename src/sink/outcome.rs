@@ -154,13 +154,12 @@ fn is_targets_fault(kind: &str, reason: &str) -> bool {
         "security_exception",
         "index_not_found_exception",
     ];
-    const ILLEGAL_ARGUMENTS: [&str; 6] = [
+    const ILLEGAL_ARGUMENTS: [&str; 5] = [
         "no write index is defined for alias",
         "only write ops with an op_type of create are allowed in data streams",
         "index request with op_type=index and no if_primary_term and if_seq_no set targeting backing indices",
         "pipeline with id [",
         "Limit of total fields [",
-        "Alias [",
     ];
     KINDS.contains(&kind)
         || kind == "illegal_argument_exception"

@@ -160,6 +160,8 @@ fn faults_of_the_document_are_rejections() {
             Outcome::Rejected { kind: kind.to_owned(), reason: reason.to_owned() }
         );
     }
+    let half_a_pair = r#"{"status":400,"error":{"type":"mapper_parsing_exception","reason":"Preview: '\uD800'","caused_by":{"type":"number_format_exception","reason":"For input string: \"\uD800\""}}}"#;
+    assert!(matches!(outcome(false, half_a_pair), Outcome::Rejected { .. }));
     let nested = r#"{"status":400,"error":{"type":"mapper_parsing_exception","reason":"failed to parse","caused_by":{"type":"illegal_argument_exception","reason":"The depth of the field has exceeded the allowed limit of [20]"}}}"#;
     let Outcome::Rejected { reason, .. } = outcome(false, nested) else { panic!() };
     assert_eq!(reason, "failed to parse: The depth of the field has exceeded the allowed limit of [20]");
