@@ -4,7 +4,9 @@ pub mod backfill;
 pub mod config;
 pub mod exit;
 pub mod log;
+pub mod progress;
 pub mod run;
+pub mod signal;
 pub mod status;
 
 use crate::config::{Loaded, Sources, TableFlags, load};
