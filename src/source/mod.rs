@@ -1,0 +1,5 @@
+//! The source: what PostgreSQL's catalog says, publication and slot, the floor, windows and lookups by key.
+
+pub mod admin_sql;
+pub mod query_error;
+pub mod server;
