@@ -1,5 +1,8 @@
 //! The source: what PostgreSQL's catalog says, publication and slot, the floor, windows and lookups by key.
 
 pub mod admin_sql;
+pub mod catalog;
+pub mod identity;
 pub mod query_error;
 pub mod server;
+pub mod types;
