@@ -3,6 +3,7 @@
 pub mod admin_sql;
 pub mod catalog;
 pub mod identity;
+pub mod publication;
 pub mod query_error;
 pub mod server;
 pub mod types;
