@@ -2,8 +2,10 @@
 
 pub mod admin_sql;
 pub mod catalog;
+pub mod floor;
 pub mod identity;
 pub mod publication;
 pub mod query_error;
 pub mod server;
+pub mod slot;
 pub mod types;
