@@ -2,10 +2,13 @@
 
 pub mod admin_sql;
 pub mod catalog;
+pub mod copy;
 pub mod floor;
 pub mod identity;
+mod moment;
 pub mod publication;
 pub mod query_error;
 pub mod server;
 pub mod slot;
 pub mod types;
+pub mod window;
