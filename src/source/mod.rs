@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod copy;
 pub mod floor;
 pub mod identity;
+pub mod lookup;
 mod moment;
 pub mod publication;
 pub mod query_error;
