@@ -123,7 +123,8 @@ async fn why_not(client: &Client, slot: &str, error: tokio_postgres::Error) -> R
              raise max_replication_slots and restart the server"
                 .into(),
         ),
-        Some("55000") => {
+        // A standby before 16 says 0A000 (feature not supported).
+        Some("55000" | "0A000") => {
             let facts = server_facts(client).await?;
             if facts.in_recovery {
                 refused("this server is a standby: connect to the primary".into())
