@@ -201,11 +201,9 @@ fn agreement(table: &TableName, rows: &[Row]) -> Result<Option<Published>> {
         let differ = |what, ours: String, theirs: String| {
             Err(QueryError::PublicationsDiffer {
                 table: table.clone(),
-                first: first.get(0),
-                second: row.get(0),
                 what,
-                ours,
-                theirs,
+                first: format!("{}: {ours}", first.get::<_, String>(0)),
+                second: format!("{}: {theirs}", row.get::<_, String>(0)),
             })
         };
         let (theirs, other): (Vec<String>, Option<String>) = (row.get(1), row.get(2));

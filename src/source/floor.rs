@@ -63,11 +63,8 @@ pub async fn wait_until_visible(reader: &Client, burned: Xid) -> Result<()> {
         if told.elapsed() >= Duration::from_secs(5) {
             told = Instant::now();
             let open = open_transactions(reader, Some(burned)).await?.join("; ");
-            tracing::info!(
-                seconds = begun.elapsed().as_secs(),
-                open,
-                "the backfill waits for transactions that were open when it began"
-            );
+            let seconds = begun.elapsed().as_secs();
+            tracing::info!(seconds, open, "the backfill waits for transactions that were open when it began");
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));

@@ -1,4 +1,4 @@
-//! Dates and timestamps as numbers, over PostgreSQL's whole range (4713 BC to 294276 AD), which chrono's does not cover.
+//! Dates and timestamps as numbers, over PostgreSQL's whole range (4713 BC to 5874897 AD), which chrono's does not cover.
 
 /// Microseconds of a day.
 pub(super) const DAY: i128 = 86_400_000_000;
@@ -28,7 +28,7 @@ pub(super) fn parse(text: &str) -> Option<Moment> {
     };
     let mut parts = date.split('-');
     let (year, month, day) =
-        (digits(parts.next()?, 4, 6)?, digits(parts.next()?, 2, 2)?, digits(parts.next()?, 2, 2)?);
+        (digits(parts.next()?, 4, 7)?, digits(parts.next()?, 2, 2)?, digits(parts.next()?, 2, 2)?);
     if parts.next().is_some() || year == 0 {
         return None;
     }
@@ -127,7 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// 4714-11-24 BC and 294276-12-31, the ends of `timestamp`.
-    const RANGE: std::ops::Range<i128> = -2_440_588..106_751_991;
+    const RANGE: std::ops::Range<i128> = -2_440_588..106_762_940;
 
     proptest! {
         #[test]
@@ -158,7 +158,8 @@ mod tests {
             ("0001-01-01", -719_162),
             ("0001-12-31 BC", -719_163),
             ("4713-01-01 BC", -2_440_550),
-            ("294276-12-31", 106_751_990),
+            ("294276-12-31", 106_762_939),
+            ("5874897-12-31", 2_145_042_905),
         ] {
             assert_eq!(parse(text), Some(Moment::At(day * DAY)), "{text}");
             assert_eq!(date_text(day), text);

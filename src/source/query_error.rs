@@ -69,21 +69,17 @@ pub enum QueryError {
     },
     /// Publications disagree about one table.
     #[error(
-        "{table} is in the publications {first} and {second} with different {what} ({ours} and {theirs}): drop it from one of them (ALTER PUBLICATION … DROP TABLE …), or name one only in `postgres.publication`"
+        "{table} is in two publications with different {what} ({first}; {second}): drop it from one of them (ALTER PUBLICATION … DROP TABLE …), or name one only in `postgres.publication`"
     )]
     PublicationsDiffer {
         /// The table.
         table: TableName,
-        /// One publication.
+        /// "column lists" or "row filters".
+        what: &'static str,
+        /// One publication, and what it says.
         first: String,
         /// The other.
         second: String,
-        /// "column lists" or "row filters".
-        what: &'static str,
-        /// In the first.
-        ours: String,
-        /// In the second.
-        theirs: String,
     },
     /// No id columns are known.
     #[error("{0} has no primary key and no `id`: name the columns that identify a row in `id`")]

@@ -1,14 +1,13 @@
 //! The replication slot: its state, its making, its advance.
 
 use super::{
-    admin_sql::{self, render},
     floor::open_transactions,
     query_error::{Doing, QueryError, Result},
     server::server_facts,
 };
 use crate::model::{Lsn, quote_identifier};
 use std::time::{Duration, Instant};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 
 /// A row of `pg_replication_slots` (docs: "pg_replication_slots").
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,13 +110,12 @@ pub async fn create(client: &Client, slot: &str) -> Result<Lsn> {
 /// Turns the server's refusal into what to do about it.
 async fn why_not(client: &Client, slot: &str, error: tokio_postgres::Error) -> Result<QueryError> {
     let refused = |problem: String| QueryError::Slot { slot: slot.to_owned(), problem };
-    Ok(match error.code().map(|c| c.code()) {
+    Ok(match error.code().map(SqlState::code) {
         Some("42501") => {
             let role = quote_identifier(&server_facts(client).await?.role);
-            let slot_sql = render(admin_sql::SLOT, &[("slot", slot)]);
             QueryError::NeedsAdministrator {
                 what: format!("slot {slot} cannot be made or streamed: role {role} has no REPLICATION attribute"),
-                sql: format!("ALTER ROLE {role} REPLICATION;\n{slot_sql}"),
+                sql: format!("ALTER ROLE {role} REPLICATION;"),
             }
         }
         Some("53400") => refused(
@@ -125,7 +123,8 @@ async fn why_not(client: &Client, slot: &str, error: tokio_postgres::Error) -> R
              raise max_replication_slots and restart the server"
                 .into(),
         ),
-        Some("55000") => {
+        // A standby before 16 says 0A000 (feature not supported).
+        Some("55000" | "0A000") => {
             let facts = server_facts(client).await?;
             if facts.in_recovery {
                 refused("this server is a standby: connect to the primary".into())
@@ -151,11 +150,4 @@ pub async fn advance(client: &Client, slot: &str, lsn: Lsn) -> Result<Lsn> {
     let row = client.query_one(sql, &[&slot, &lsn.to_string()]).await.doing(doing)?;
     let text: String = row.get(0);
     text.parse().map_err(|_| QueryError::answer(doing(), text))
-}
-
-/// Drops an inactive slot (docs: `pg_drop_replication_slot`).
-pub async fn drop_slot(client: &Client, slot: &str) -> Result<()> {
-    let doing = || format!("dropping slot {slot}");
-    client.execute("SELECT pg_catalog.pg_drop_replication_slot($1)", &[&slot]).await.doing(doing)?;
-    Ok(())
 }

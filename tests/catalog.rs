@@ -1,0 +1,13 @@
+//! The SQL side of the source against a real PostgreSQL (`make test` brings it up).
+#![allow(clippy::unwrap_used)]
+
+#[path = "catalog/publications.rs"]
+mod publications;
+#[path = "catalog/reading.rs"]
+mod reading;
+#[path = "catalog/slots.rs"]
+mod slots;
+#[path = "catalog/support.rs"]
+mod support;
+#[path = "catalog/tables.rs"]
+mod tables;
