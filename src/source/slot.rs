@@ -151,3 +151,10 @@ pub async fn advance(client: &Client, slot: &str, lsn: Lsn) -> Result<Lsn> {
     let text: String = row.get(0);
     text.parse().map_err(|_| QueryError::answer(doing(), text))
 }
+
+/// Drops an inactive slot (docs: `pg_drop_replication_slot`).
+pub async fn drop_slot(client: &Client, slot: &str) -> Result<()> {
+    let doing = || format!("dropping slot {slot}");
+    client.execute("SELECT pg_catalog.pg_drop_replication_slot($1)", &[&slot]).await.doing(doing)?;
+    Ok(())
+}
