@@ -1,0 +1,28 @@
+# Servers, caches and tools live in $PG2OS_DEV_HOME (/var/tmp/pg2os-dev), outside the checkout.
+
+.PHONY: help setup lint test demo bench clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 8
+
+setup: ## Install PostgreSQL, OpenSearch and what else tests and demo need (Debian 12, as root)
+	@tests/servers/setup.sh
+
+lint: setup ## Format, compiler and clippy warnings, dependencies, documentation
+	cargo fmt --check
+	.ci/deny
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+test: lint ## Everything: lint, then all tests against real servers
+	tests/servers/with-servers.sh cargo test --locked
+
+demo: ## Follow a database under load and compare every row with every document (under 5 minutes)
+	@tests/demo/demo.sh
+
+bench: setup ## Benchmarks against real servers
+	tests/servers/with-servers.sh cargo bench --locked
+
+clean: ## Delete what was built (the cache of servers and tools stays)
+	cargo clean
