@@ -124,7 +124,10 @@ impl View {
         }
         let bar = bars.entry(String::new()).or_insert_with(|| {
             let style = ProgressStyle::with_template("{prefix:24!} {msg}");
-            all.add(ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner())))
+            all.add(
+                ProgressBar::new_spinner()
+                    .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner())),
+            )
         });
         bar.set_prefix(if filling { "stream, beside" } else { "stream" });
         bar.set_message(format!(

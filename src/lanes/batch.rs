@@ -347,7 +347,10 @@ mod tests {
         let target = Target::new(TableNo(0), "t");
         let mut batch = Batch::default();
         push(&mut batch, &action(&target, "1", 9, Change::Index(b"{\"new\":1}")));
-        assert_eq!(push(&mut batch, &action(&target, "1", 8, Change::Index(b"{\"old\":1}"))), Pushed::Swallowed);
+        assert_eq!(
+            push(&mut batch, &action(&target, "1", 8, Change::Index(b"{\"old\":1}"))),
+            Pushed::Swallowed
+        );
         assert_eq!(push(&mut batch, &action(&target, "1", 9, Change::Delete)), Pushed::Kept);
         let text = text(&mut batch);
         assert!(text.starts_with("{\"delete\"") && text.lines().count() == 1, "{text}");

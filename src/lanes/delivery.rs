@@ -81,9 +81,11 @@ impl Delivery {
         match answer {
             Answer::AllDone => self.progress(),
             Answer::Items(items) => self.on_items(&part, items, highest),
-            Answer::TooLarge => {
-                self.split(part, "too_large", "OpenSearch refuses the document as too large (413, http.max_content_length)")
-            }
+            Answer::TooLarge => self.split(
+                part,
+                "too_large",
+                "OpenSearch refuses the document as too large (413, http.max_content_length)",
+            ),
             Answer::BadRequest(reason) => self.split(part, "bad_request", &reason),
             Answer::Credentials(reason) => self.again(part, Trouble::NeedsCure(reason)),
             // An unknown outcome is sent again as it was: same ids, same versions, so twice is once.
@@ -187,7 +189,10 @@ mod tests {
     fn only_what_is_not_done_is_sent_again() {
         let mut d = Delivery::new(vec![3, 5, 8]);
         let items = vec![(0, Outcome::Conflict { current: Some(9) }), (2, Outcome::Retry("429".into()))];
-        assert!(matches!(d.on_answer(Answer::Items(items), TOP), Next::Wait { trouble: Trouble::Passing(_), .. }));
+        assert!(matches!(
+            d.on_answer(Answer::Items(items), TOP),
+            Next::Wait { trouble: Trouble::Passing(_), .. }
+        ));
         assert_eq!(d.part(), Some(&[8][..]));
         assert_eq!(d.on_answer(Answer::AllDone, TOP), Next::Go);
         assert_eq!((buried(&mut d), d.part()), (vec![], None));
@@ -207,7 +212,9 @@ mod tests {
         for _ in 0..1000 {
             let items = vec![(0, Outcome::Retry("429".into())), (1, Outcome::Target("403".into()))];
             let next = d.on_answer(Answer::Items(items), TOP);
-            assert!(matches!(&next, Next::Wait { trouble: Trouble::NeedsCure(r), at_most } if r == "403" && *at_most <= LONGEST_WAIT));
+            assert!(
+                matches!(&next, Next::Wait { trouble: Trouble::NeedsCure(r), at_most } if r == "403" && *at_most <= LONGEST_WAIT)
+            );
         }
         assert!(buried(&mut d).is_empty());
     }

@@ -60,7 +60,9 @@ impl Guard {
         let unseen = |xid: Xid, version: Version| version > window.version() && !window.snapshot().sees(xid);
         let truncated = |(t, xid, version): &(TableNo, Xid, Version)| *t == table && unseen(*xid, *version);
         // A snapshot sees everything that was let go only if all of it had ended before.
-        if self.lost.is_some_and(|lost| window.snapshot().xmin <= lost) || self.truncates.iter().any(truncated) {
+        if self.lost.is_some_and(|lost| window.snapshot().xmin <= lost)
+            || self.truncates.iter().any(truncated)
+        {
             return Verdict::ReadAgain;
         }
         match self.deletes.get(&hash) {
@@ -99,7 +101,11 @@ mod tests {
         let mut guard = Guard::new(10);
         guard.delete(1, Xid(105), Version(50));
         assert_eq!(guard.verdict(TABLE, 1, &window("100:110:105", 40)), Verdict::Drop);
-        assert_eq!(guard.verdict(TABLE, 1, &window("100:110:104", 40)), Verdict::Pass, "the snapshot sees it");
+        assert_eq!(
+            guard.verdict(TABLE, 1, &window("100:110:104", 40)),
+            Verdict::Pass,
+            "the snapshot sees it"
+        );
         assert_eq!(guard.verdict(TABLE, 2, &window("100:110:105", 40)), Verdict::Pass, "another id");
     }
 

@@ -209,7 +209,9 @@ impl Lanes {
             let due = {
                 let mut state = lane.state();
                 match state.opened {
-                    Some(opened) if self.is_full(&state.open) || opened.elapsed() >= self.limits.flush_after => {
+                    Some(opened)
+                        if self.is_full(&state.open) || opened.elapsed() >= self.limits.flush_after =>
+                    {
                         return lane.take(&mut state);
                     }
                     opened => opened.map(|opened| opened + self.limits.flush_after),
@@ -362,7 +364,10 @@ mod tests {
         let window = WindowRows::new("10:10:".parse().unwrap(), Version(5));
         lanes.tracker().begin();
         lanes.push_change(&row(&target, b"gone", 9, Change::Delete), Xid(12)).unwrap();
-        assert_eq!(lanes.push_row(&row(&target, b"gone", 5, Change::Index(b"{}")), &window), RowPushed::Dropped);
+        assert_eq!(
+            lanes.push_row(&row(&target, b"gone", 5, Change::Index(b"{}")), &window),
+            RowPushed::Dropped
+        );
         assert_eq!(lanes.push_row(&row(&target, b"1", 5, Change::Index(b"{}")), &window), RowPushed::Queued);
         let mut batch = lanes.next_batch(0).await;
         assert!(tokio::time::timeout(Duration::from_millis(20), window.answered()).await.is_err());

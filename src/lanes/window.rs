@@ -22,7 +22,12 @@ struct Reading {
 impl WindowRows {
     /// A reading with `snapshot`, whose rows carry the floor's `version`.
     pub fn new(snapshot: Snapshot, version: Version) -> Self {
-        WindowRows(Arc::new(Reading { snapshot, version, batches: AtomicUsize::new(0), answered: Notify::new() }))
+        WindowRows(Arc::new(Reading {
+            snapshot,
+            version,
+            batches: AtomicUsize::new(0),
+            answered: Notify::new(),
+        }))
     }
 
     /// What the window's rows were read in.

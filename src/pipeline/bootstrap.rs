@@ -180,7 +180,10 @@ impl Bootstrap {
         let is_done = |number: u64, range: &WindowRange| {
             let predicate = range.predicate().unwrap_or_default();
             done.iter().map(|stored| &stored.record).any(|w| {
-                w.number == number && w.predicate == predicate && w.floor == floor && w.state == WindowState::Done
+                w.number == number
+                    && w.predicate == predicate
+                    && w.floor == floor
+                    && w.state == WindowState::Done
             })
         };
         let total = ranges.len();
@@ -227,7 +230,8 @@ impl Bootstrap {
         while let Some(page) = listing.next_page().await? {
             for document in page.iter().filter(|d| d.version < version) {
                 let id = document.id.as_bytes();
-                let action = Action { target: &table.target, id, plain_id: id, version, change: Change::Delete };
+                let action =
+                    Action { target: &table.target, id, plain_id: id, version, change: Change::Delete };
                 self.push_row(&action, &sweeping).await;
                 deleted += 1;
             }
@@ -289,7 +293,9 @@ impl Shared {
         let read = floor::snapshot(client).await?;
         let open = opening.opened(read.snapshot.xmin);
         floor::wait_flushed(&self.primary, &read).await?;
-        let Some((rows, reading)) = self.copy_rows(client, job, &read, version).await? else { return Ok(false) };
+        let Some((rows, reading)) = self.copy_rows(client, job, &read, version).await? else {
+            return Ok(false);
+        };
         client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
         reading.answered().await;
         if let Some(xmin) = open.close() {
@@ -348,8 +354,7 @@ impl Shared {
                 None => Change::Index(&document),
                 Some(reason) => Change::Refused { reason, document: &document },
             };
-            let action =
-                Action { target: &table.target, id: &ids.id, plain_id: &ids.plain, version, change };
+            let action = Action { target: &table.target, id: &ids.id, plain_id: &ids.plain, version, change };
             if !bootstrap.push_row(&action, &reading).await {
                 return Ok(None);
             }

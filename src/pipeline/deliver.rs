@@ -79,7 +79,8 @@ impl Deliverer {
         });
         self.bury(lane, &batch, &body, refused.collect(), said).await;
 
-        let mut delivery = Delivery::new(batch.live(|kind| matches!(kind, EntryKind::Index | EntryKind::Delete)));
+        let mut delivery =
+            Delivery::new(batch.live(|kind| matches!(kind, EntryKind::Index | EntryKind::Delete)));
         while let Some(part) = delivery.part() {
             let request = batch.request(&body, part);
             let (actions, bytes) = (part.len(), request.len());
@@ -106,7 +107,8 @@ impl Deliverer {
     async fn highest_version(&self, answer: &Answer) -> Version {
         let known = Version(self.highest_version.load(Ordering::Relaxed));
         let Answer::Items(items) = answer else { return known };
-        let ahead = |outcome: &Outcome| matches!(outcome, Outcome::Conflict { current: Some(v) } if *v > known.0);
+        let ahead =
+            |outcome: &Outcome| matches!(outcome, Outcome::Conflict { current: Some(v) } if *v > known.0);
         if !items.iter().any(|(_, outcome)| ahead(outcome)) {
             return known;
         }
@@ -127,11 +129,19 @@ impl Deliverer {
     }
 
     /// Makes dead letters durable; until then the batch is not answered.
-    async fn bury(&self, lane: usize, batch: &Batch, body: &SealedBody, burials: Vec<Burial>, said: &mut Said) {
+    async fn bury(
+        &self,
+        lane: usize,
+        batch: &Batch,
+        body: &SealedBody,
+        burials: Vec<Burial>,
+        said: &mut Said,
+    ) {
         if burials.is_empty() {
             return;
         }
-        let letters: Vec<DeadLetter> = burials.iter().map(|burial| self.letter(batch, body, burial)).collect();
+        let letters: Vec<DeadLetter> =
+            burials.iter().map(|burial| self.letter(batch, body, burial)).collect();
         for letter in &letters {
             tracing::warn!(
                 index = letter.index,

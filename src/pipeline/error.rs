@@ -83,9 +83,9 @@ impl PipelineError {
         let query =
             |error: &QueryError| if error.is_transient() { Meaning::Transient } else { Meaning::NeedsCure };
         match self {
-            E::Source(error) | E::Reader(ReaderError::Source(error)) | E::Lookup(LookupError::Connect(error)) => {
-                source(error)
-            }
+            E::Source(error)
+            | E::Reader(ReaderError::Source(error))
+            | E::Lookup(LookupError::Connect(error)) => source(error),
             E::Query(error) | E::Lookup(LookupError::Query(error)) => query(error),
             E::Sink(SinkError::Superseded { .. }) | E::Reader(ReaderError::Silent(_)) => Meaning::Transient,
             E::Sink(error) => match error.class() {

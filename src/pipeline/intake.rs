@@ -8,7 +8,9 @@ use crate::{
     decode::{DecodeError, Decoder, Message, OldRow, Relation, RelationIdentity},
     lanes::{Action, Change, Lanes, LookupKey, TableNo},
     map::{self, IdBuffers, MissingIdColumn, Ordinals, Place, TablePlan},
-    model::{Cell, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid, quote_identifier},
+    model::{
+        Cell, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid, quote_identifier,
+    },
 };
 use std::{collections::VecDeque, sync::Arc};
 
@@ -35,7 +37,9 @@ pub enum Need {
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// Bytes that are not pgoutput.
-    #[error("the server sent a message that is not pgoutput protocol 1: {0}; nothing was acknowledged past it")]
+    #[error(
+        "the server sent a message that is not pgoutput protocol 1: {0}; nothing was acknowledged past it"
+    )]
     Decode(#[from] DecodeError),
     /// A message where the protocol does not allow it.
     #[error("the server sent {0}; nothing was acknowledged past it")]
@@ -240,12 +244,14 @@ impl Intake {
             }
             Message::Origin | Message::Type | Message::Logical => return Ok(None),
             Message::Truncate { relations } => {
-                let transaction = state.open.ok_or(IntakeError::Protocol("TRUNCATE outside a transaction"))?;
+                let transaction =
+                    state.open.ok_or(IntakeError::Protocol("TRUNCATE outside a transaction"))?;
                 let place = state.ordinals.next_change();
                 let version = self.epochs.version(transaction.commit, state.ordinals.of_truncate(place))?;
-                let configured = relations.iter().filter_map(|oid| state.table(*oid)).filter(|no| {
-                    self.tables.get(*no).on_truncate == OnTruncate::Delete
-                });
+                let configured = relations
+                    .iter()
+                    .filter_map(|oid| state.table(*oid))
+                    .filter(|no| self.tables.get(*no).on_truncate == OnTruncate::Delete);
                 let configured: Vec<TableNo> = configured.collect();
                 for table in &configured {
                     self.lanes.guard_truncate(*table, transaction.xid, version);
@@ -319,7 +325,8 @@ impl State {
     fn relation(&mut self, oid: u32) -> Result<usize, IntakeError> {
         if self.relations.get(self.recent).is_none_or(|(o, _)| *o != oid) {
             let found = self.relations.iter().position(|(o, _)| *o == oid);
-            self.recent = found.ok_or(IntakeError::Protocol("a change of a relation it has not described"))?;
+            self.recent =
+                found.ok_or(IntakeError::Protocol("a change of a relation it has not described"))?;
         }
         Ok(self.recent)
     }
@@ -356,7 +363,17 @@ impl RowChange<'_> {
             // A DELETE always has its old row.
             if let Some(old) = old {
                 plan.write_id(&old.row(), ids).map_err(missing)?;
-                self.send_delete(table, plan, transaction, place, ordinals, ids, &old.row(), counts, waiting)?;
+                self.send_delete(
+                    table,
+                    plan,
+                    transaction,
+                    place,
+                    ordinals,
+                    ids,
+                    &old.row(),
+                    counts,
+                    waiting,
+                )?;
             }
             return Ok(());
         };
@@ -370,7 +387,17 @@ impl RowChange<'_> {
         if let Some(old) = old
             && old_ids.id != ids.id
         {
-            self.send_delete(table, plan, transaction, place, ordinals, old_ids, &old.row(), counts, waiting)?;
+            self.send_delete(
+                table,
+                plan,
+                transaction,
+                place,
+                ordinals,
+                old_ids,
+                &old.row(),
+                counts,
+                waiting,
+            )?;
         }
 
         let ordinal = ordinals.of_row(place, plan.oid(), &ids.plain);

@@ -90,11 +90,17 @@ impl Lookups {
         }
     }
 
-    async fn resolve_some(&self, batch: &mut Batch, table: &Table, entries: &[u32]) -> Result<(), LookupError> {
+    async fn resolve_some(
+        &self,
+        batch: &mut Batch,
+        table: &Table,
+        entries: &[u32],
+    ) -> Result<(), LookupError> {
         let keys: Vec<_> = entries.iter().map(|at| batch.lookup(batch.entry(*at)).values.clone()).collect();
         let newest = entries.iter().map(|at| batch.lookup(batch.entry(*at)).xid).max().unwrap_or_default();
         let xids: Vec<Xid> = entries.iter().map(|at| batch.lookup(batch.entry(*at)).xid).collect();
-        let sees_all = |snapshot: &Snapshot| snapshot.xmin > newest || xids.iter().all(|xid| snapshot.sees(*xid));
+        let sees_all =
+            |snapshot: &Snapshot| snapshot.xmin > newest || xids.iter().all(|xid| snapshot.sees(*xid));
         let columns: Vec<&str> = table.schema.columns.iter().map(|c| c.name.as_str()).collect();
         let filter = table.schema.row_filter.as_deref();
         let sql = lookup::lookup_sql(&table.schema, &columns, &table.spec.id, filter, &keys)?;

@@ -29,7 +29,9 @@ pub enum Start {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Gap {
     /// The slot is gone.
-    #[error("slot {slot} is missing, though the indices hold everything up to {checkpoint}: changes since then are lost to the stream")]
+    #[error(
+        "slot {slot} is missing, though the indices hold everything up to {checkpoint}: changes since then are lost to the stream"
+    )]
     SlotMissing {
         /// Slot.
         slot: String,
@@ -47,7 +49,9 @@ pub enum Gap {
         checkpoint: Lsn,
     },
     /// The slot was re-created or moved by somebody else. PostgreSQL would skip over it without a word.
-    #[error("slot {slot} stands at {confirmed}, past the checkpoint {checkpoint}: it was re-created or advanced, and the changes in between would never come")]
+    #[error(
+        "slot {slot} stands at {confirmed}, past the checkpoint {checkpoint}: it was re-created or advanced, and the changes in between would never come"
+    )]
     SlotAhead {
         /// Slot.
         slot: String,
@@ -57,7 +61,9 @@ pub enum Gap {
         checkpoint: Lsn,
     },
     /// The timeline of the checkpoint was left behind by a failover.
-    #[error("the server is on timeline {now}, which left timeline {then} at {at}; the indices were written on {then} up to at least {checkpoint}, and may hold changes that no longer exist")]
+    #[error(
+        "the server is on timeline {now}, which left timeline {then} at {at}; the indices were written on {then} up to at least {checkpoint}, and may hold changes that no longer exist"
+    )]
     Forked {
         /// Timeline of the checkpoint.
         then: u32,
@@ -97,7 +103,12 @@ pub fn start(
     if checkpoint.timeline != server.timeline {
         let at = history.iter().find(|switch| switch.timeline == checkpoint.timeline);
         let at = at.map_or(Lsn::ZERO, |switch| switch.switched_at);
-        return Start::Gap(Gap::Forked { then: checkpoint.timeline, now: server.timeline, at, checkpoint: lsn });
+        return Start::Gap(Gap::Forked {
+            then: checkpoint.timeline,
+            now: server.timeline,
+            at,
+            checkpoint: lsn,
+        });
     }
     let name = slot_name.to_owned();
     match slot {
@@ -153,8 +164,14 @@ mod tests {
 
     #[test]
     fn a_stream_goes_on_from_its_checkpoint_and_never_from_the_slot_alone() {
-        assert_eq!(start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server(1), &[]), Start::Continue(Lsn(50)));
-        assert_eq!(start(Some(&checkpoint(50)), "s", Some(&slot(50)), &server(1), &[]), Start::Continue(Lsn(50)));
+        assert_eq!(
+            start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server(1), &[]),
+            Start::Continue(Lsn(50))
+        );
+        assert_eq!(
+            start(Some(&checkpoint(50)), "s", Some(&slot(50)), &server(1), &[]),
+            Start::Continue(Lsn(50))
+        );
     }
 
     #[test]
@@ -185,7 +202,10 @@ mod tests {
             SystemIdentity { system_id: "8".into(), ..server(1) },
             SystemIdentity { database: "other".into(), ..server(1) },
         ] {
-            assert!(matches!(start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server, &[]), Start::Foreign(_)));
+            assert!(matches!(
+                start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server, &[]),
+                Start::Foreign(_)
+            ));
         }
     }
 }

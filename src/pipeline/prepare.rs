@@ -67,7 +67,9 @@ pub fn check_slot(name: &str, slot: Option<&SlotState>, database: &str) -> Resul
     } else {
         return Ok(());
     };
-    Err(PipelineError::Configuration(format!("postgres.slot: {name} cannot be used: {wrong}; name another slot")))
+    Err(PipelineError::Configuration(format!(
+        "postgres.slot: {name} cannot be used: {wrong}; name another slot"
+    )))
 }
 
 /// Reads every configured table, and sees to it that the publication has them.
@@ -111,7 +113,8 @@ async fn load(control: &tokio_postgres::Client, config: &Config) -> Result<Vec<T
                         "{}: {} has no primary key; set `id` to columns that identify a row, or add a primary key",
                         table.place, schema.name
                     ));
-                } else if let Err(error) = identity::check_id(control, &schema, &id_of(table, &schema), rules).await
+                } else if let Err(error) =
+                    identity::check_id(control, &schema, &id_of(table, &schema), rules).await
                 {
                     transient_or(error, &table.place, &mut problems)?;
                 }
@@ -177,7 +180,8 @@ pub async fn tables(
         }
         let digest = digest(&spec, &schema);
         let record = table_record(state, &name, &index, digest).await?;
-        let columns: Vec<_> = schema.columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
+        let columns: Vec<_> =
+            schema.columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
         let plan = TablePlan::new(&spec, schema.oid, &columns)
             .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
         let number = tables.add(|number| Table {
@@ -220,11 +224,18 @@ async fn table_record(
         )));
     }
     if record.index_uuid != index.uuid {
-        tracing::warn!(table = name, index = index.name, "the index was made anew since; the table is read again");
+        tracing::warn!(
+            table = name,
+            index = index.name,
+            "the index was made anew since; the table is read again"
+        );
         return Ok(new(!index.created));
     }
     if record.digest != digest {
-        tracing::warn!(table = name, "columns, filter or id settings are others than when the index was filled; the table is read again");
+        tracing::warn!(
+            table = name,
+            "columns, filter or id settings are others than when the index was filled; the table is read again"
+        );
         return Ok(new(true));
     }
     Ok(record)

@@ -104,8 +104,13 @@ impl Progress {
 
     pub(super) fn plan(&self, table: TableNo, name: &str, windows: usize, done: usize, estimated_rows: i64) {
         let estimated_rows = u64::try_from(estimated_rows).unwrap_or(0);
-        let progress =
-            TableProgress { name: name.to_owned(), windows, done, estimated_rows, ..TableProgress::default() };
+        let progress = TableProgress {
+            name: name.to_owned(),
+            windows,
+            done,
+            estimated_rows,
+            ..TableProgress::default()
+        };
         self.shared().tables.insert(table, progress);
     }
 

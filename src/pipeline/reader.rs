@@ -183,7 +183,16 @@ impl Reader {
         position: Lsn,
     ) -> Self {
         let (written, last_flushed) = (position, position);
-        Reader { connection, intake, lanes, state, requests, written, last_status: Instant::now(), last_flushed }
+        Reader {
+            connection,
+            intake,
+            lanes,
+            state,
+            requests,
+            written,
+            last_status: Instant::now(),
+            last_flushed,
+        }
     }
 
     /// Streams until the session says otherwise.
@@ -257,7 +266,9 @@ impl Reader {
                 }
                 Need::Types(oids) => {
                     let (answer, types) = oneshot::channel();
-                    let Some(types) = self.ask(Request::Types(oids, answer), types)? else { return Ok(false) };
+                    let Some(types) = self.ask(Request::Types(oids, answer), types)? else {
+                        return Ok(false);
+                    };
                     self.intake.types_loaded(types)?;
                     None
                 }
@@ -286,7 +297,11 @@ impl Reader {
         }
     }
 
-    fn ask<T>(&mut self, request: Request, mut answer: oneshot::Receiver<T>) -> Result<Option<T>, ReaderError> {
+    fn ask<T>(
+        &mut self,
+        request: Request,
+        mut answer: oneshot::Receiver<T>,
+    ) -> Result<Option<T>, ReaderError> {
         if self.requests.send(request).is_err() {
             return Ok(None);
         }

@@ -312,7 +312,10 @@ impl Session {
             tokio::time::sleep(TICK / 10).await;
         }
         if !lanes.is_empty() {
-            tracing::warn!("OpenSearch did not answer within {} s; what is left is streamed again at the next start", DRAIN.as_secs());
+            tracing::warn!(
+                "OpenSearch did not answer within {} s; what is left is streamed again at the next start",
+                DRAIN.as_secs()
+            );
         }
         keeper.write_now().await?;
         stream.finish();

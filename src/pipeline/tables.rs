@@ -41,7 +41,8 @@ impl Tables {
 
     /// The table with a name of the stream.
     pub fn find(&self, schema: &str, name: &str) -> Option<TableNo> {
-        let found = self.0.iter().position(|t| t.schema.name.schema == schema && t.schema.name.name == name)?;
+        let found =
+            self.0.iter().position(|t| t.schema.name.schema == schema && t.schema.name.name == name)?;
         Some(TableNo(found as u16))
     }
 

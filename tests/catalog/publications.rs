@@ -4,8 +4,8 @@ use crate::support::{in_database, load, since};
 use pg2os::{
     model::TableSchema,
     source::{
+        QueryError,
         publication::{Actions, PublicationState, Wanted, ensure},
-        query_error::QueryError,
         server::server_facts,
     },
 };

@@ -3,7 +3,7 @@
 use crate::support::in_database;
 use pg2os::{
     model::Lsn,
-    source::{admin_sql, floor::open_transactions, query_error::QueryError, slot},
+    source::{QueryError, admin_sql, floor::open_transactions, slot},
 };
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use pg2os::{
     model::TableSchema,
-    source::{catalog::load_table, query_error::QueryError, server::server_facts},
+    source::{QueryError, catalog::load_table, server::server_facts},
 };
 use std::{
     future::Future,

@@ -4,8 +4,8 @@ use crate::support::{in_database, load, since, strings};
 use pg2os::{
     model::{ColumnType, ReplicaIdentity},
     source::{
+        QueryError,
         identity::{IdRules, check_id},
-        query_error::QueryError,
         server::server_facts,
         types::load_types,
     },
