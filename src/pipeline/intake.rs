@@ -409,15 +409,12 @@ impl RowChange<'_> {
             return Ok(());
         }
         document.clear();
-        let refusal = match plan.write_document(&new, document) {
+        let refusal = match plan.write_fitting_document(&new, self.max_document_bytes, document) {
             Ok(omitted) => {
                 counts.omitted_values += u64::from(omitted);
-                (document.len() > self.max_document_bytes).then(|| {
-                    let (is, may) = (document.len(), self.max_document_bytes);
-                    format!("the document has {is} bytes; bulk.max_document_bytes is {may}")
-                })
+                None
             }
-            Err(refusal) => Some(refusal.to_string()),
+            Err(reason) => Some(reason),
         };
         let change = match &refusal {
             None => Change::Index(document),

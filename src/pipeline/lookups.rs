@@ -2,7 +2,7 @@
 
 use super::tables::{Table, Tables};
 use crate::{
-    config::Postgres,
+    config::{Config, Postgres},
     decode::CopyDecoder,
     lanes::{Batch, EntryKind, TableNo},
     map::IdBuffers,
@@ -45,12 +45,20 @@ pub struct Lookups {
     application_name: String,
     client: Mutex<Option<Client>>,
     tables: Arc<Tables>,
+    max_document_bytes: usize,
 }
 
 impl Lookups {
     /// Lookups of `tables`; connects when first needed.
-    pub fn new(config: Postgres, application_name: String, tables: Arc<Tables>) -> Self {
-        Lookups { config, application_name, client: Mutex::new(None), tables }
+    pub fn new(config: &Config, application_name: String, tables: Arc<Tables>) -> Self {
+        let max_document_bytes = config.bulk.max_document_bytes;
+        Lookups {
+            config: config.postgres.clone(),
+            application_name,
+            client: Mutex::new(None),
+            tables,
+            max_document_bytes,
+        }
     }
 
     /// Decides every lookup entry of `batch`.
@@ -113,14 +121,12 @@ impl Lookups {
             let row = decoder.decode(&line, columns.len()).map_err(|e| bad(e.to_string()))?;
             table.plan.write_id(&row, &mut ids).map_err(|_| bad("a key column is missing".to_owned()))?;
             let mut document = vec![];
-            let made = table.plan.write_document(&row, &mut document);
-            found.insert(
-                ids.id.clone(),
-                match made {
-                    Ok(_) => Ok(document),
-                    Err(refusal) => Err((refusal.to_string(), document)),
-                },
-            );
+            let made = table.plan.write_fitting_document(&row, self.max_document_bytes, &mut document);
+            let decided = match made {
+                Ok(_) => Ok(document),
+                Err(reason) => Err((reason, document)),
+            };
+            found.insert(ids.id.clone(), decided);
         }
         for at in entries {
             match found.get(batch.id_of(batch.entry(*at))) {

@@ -7,10 +7,12 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    lanes::Target,
+    lanes::{TableNo, Target},
     map::{TablePlan, TableSpec, properties},
     model::{Epochs, TableSchema, Version},
-    sink::{self, Client, IndexDefinition, Owner, StateStore, TableRecord, TableState, Versions},
+    sink::{
+        self, Client, EpochRecord, IndexDefinition, Owner, StateStore, TableRecord, TableState, Versions,
+    },
     source::{
         catalog,
         identity::{self, IdRules},
@@ -20,6 +22,7 @@ use crate::{
         slot::SlotState,
     },
 };
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 /// Tables that are known on both sides.
@@ -101,7 +104,14 @@ pub async fn schemas(
     load(control, config).await
 }
 
-async fn load(control: &tokio_postgres::Client, config: &Config) -> Result<Vec<TableSchema>, PipelineError> {
+/// Reads every configured table as it is; nothing is made.
+///
+/// # Errors
+/// All problems of all tables at once.
+pub async fn load(
+    control: &tokio_postgres::Client,
+    config: &Config,
+) -> Result<Vec<TableSchema>, PipelineError> {
     let (mut schemas, mut problems) = (vec![], vec![]);
     for table in &config.tables {
         let loaded = catalog::load_table(control, &table.schema, &table.name, &config.postgres.publications);
@@ -156,15 +166,9 @@ pub async fn tables(
 ) -> Result<Prepared, PipelineError> {
     let (mut tables, mut work, mut indices) = (Tables::default(), vec![], vec![]);
     for (configured, schema) in config.tables.iter().zip(schemas) {
-        let spec = TableSpec {
-            id: id_of(configured, &schema),
-            id_form: configured.id_form,
-            exclude: configured.exclude_columns.clone(),
-            rename: configured.rename.clone(),
-        };
         let name = schema.name.to_string();
-        let properties = properties(&spec, &schema.columns, &configured.mapping)
-            .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
+        let number = tables.next();
+        let (table, properties) = join(configured, schema, number)?;
         let owner = Owner {
             pipeline: config.name.clone(),
             source: sink::Source {
@@ -178,23 +182,36 @@ pub async fn tables(
         if index.created {
             tracing::info!(index = index.concrete, alias = index.name, table = name, "index created");
         }
-        let digest = digest(&spec, &schema);
-        let record = table_record(state, &name, &index, digest).await?;
-        let columns: Vec<_> =
-            schema.columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
-        let plan = TablePlan::new(&spec, schema.oid, &columns)
-            .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
-        let number = tables.add(|number| Table {
-            target: Target::new(number, &configured.index),
-            schema,
-            spec,
-            on_truncate: configured.on_truncate,
-            plan,
-        });
+        let record = table_record(state, &name, &index, digest(&table)).await?;
+        tables.push(table);
         work.push(Work { table: number, record, window: configured.window.clone() });
         indices.push(index);
     }
     Ok(Prepared { tables, work, indices })
+}
+
+/// Joins the configuration and the catalog's description of one table; also the fields of a new index.
+///
+/// # Errors
+/// Columns that give no fields or ids.
+pub fn join(
+    configured: &config::Table,
+    schema: TableSchema,
+    number: TableNo,
+) -> Result<(Table, Map<String, Value>), PipelineError> {
+    let spec = TableSpec {
+        id: id_of(configured, &schema),
+        id_form: configured.id_form,
+        exclude: configured.exclude_columns.clone(),
+        rename: configured.rename.clone(),
+    };
+    let properties = properties(&spec, &schema.columns, &configured.mapping)
+        .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
+    let columns: Vec<_> = schema.columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
+    let plan = TablePlan::new(&spec, schema.oid, &columns)
+        .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
+    let target = Target::new(number, &configured.index);
+    Ok((Table { target, schema, spec, on_truncate: configured.on_truncate, plan }, properties))
 }
 
 /// The state that a table is in, or a new one where its settings or its index are others than when it was filled.
@@ -242,8 +259,8 @@ async fn table_record(
 }
 
 /// What a table's documents depend on. Other columns of the table do not count: what they need is a schema change.
-fn digest(spec: &TableSpec, schema: &TableSchema) -> String {
-    let text = format!("{:?}|{:?}|{:?}", spec, schema.row_filter, schema.partitioned);
+fn digest(table: &Table) -> String {
+    let text = format!("{:?}|{:?}|{:?}", table.spec, table.schema.row_filter, table.schema.partitioned);
     Sha256::digest(text.as_bytes()).iter().take(16).fold(String::new(), |mut hex, byte| {
         use std::fmt::Write;
         let _ = write!(hex, "{byte:02x}");
@@ -251,11 +268,18 @@ fn digest(spec: &TableSpec, schema: &TableSchema) -> String {
     })
 }
 
-/// Epochs for a pipeline without state: above every version that the indices hold.
+/// The epochs of the pipeline; one without state begins above every version that its indices hold.
 ///
 /// # Errors
-/// An index could not be listed.
-pub async fn epochs_above(client: &Client, indices: &[sink::Index]) -> Result<Epochs, PipelineError> {
+/// State or indices could not be read or written.
+pub async fn epochs(
+    client: &Client,
+    state: &StateStore,
+    indices: &[sink::Index],
+) -> Result<EpochRecord, PipelineError> {
+    if let Some(stored) = state.epochs().await? {
+        return Ok(stored.record);
+    }
     let mut highest = Version(0);
     for index in indices.iter().filter(|index| !index.created) {
         let mut listing = Versions::of(client, &index.concrete).await?;
@@ -263,5 +287,7 @@ pub async fn epochs_above(client: &Client, indices: &[sink::Index]) -> Result<Ep
             highest = page.iter().map(|d| d.version).max().unwrap_or_default().max(highest);
         }
     }
-    Ok(Epochs::beginning_with(1 + highest.epoch())?)
+    let record = EpochRecord { list: Epochs::beginning_with(1 + highest.epoch())?, repair: None };
+    state.write_epochs(&record).await?;
+    Ok(record)
 }

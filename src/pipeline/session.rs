@@ -103,15 +103,7 @@ impl Session {
         let Prepared { tables, mut work, indices } =
             prepare::tables(&config, &client, &state, schemas, &server).await?;
         let stored = state.checkpoint().await?.map(|stored| stored.record);
-        let mut epochs = match state.epochs().await? {
-            Some(stored) => stored.record,
-            None => {
-                let list = prepare::epochs_above(&client, &indices).await?;
-                let record = EpochRecord { list, repair: None };
-                state.write_epochs(&record).await?;
-                record
-            }
-        };
+        let mut epochs = prepare::epochs(&client, &state, &indices).await?;
 
         let slot_name = config.postgres.slot.clone();
         let found = slot::find(&control, &slot_name).await?;
@@ -214,7 +206,7 @@ impl Session {
             tables: self.tables.clone(),
             client: self.client.clone(),
             dead_letters: self.dead_letters,
-            lookups: Lookups::new(self.config.postgres.clone(), name, self.tables.clone()),
+            lookups: Lookups::new(&self.config, name, self.tables.clone()),
             require_alias: self.require_alias,
             progress: progress.clone(),
             epochs: self.epochs.list.clone(),
@@ -328,7 +320,7 @@ impl Session {
     }
 }
 
-fn limits(config: &Config) -> LaneLimits {
+pub(super) fn limits(config: &Config) -> LaneLimits {
     let lanes = config.bulk.lanes.unwrap_or(AUTO_LANES);
     // A lane has one batch open and one in flight.
     let share = QUEUE_BYTES / (2 * lanes);
