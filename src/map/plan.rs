@@ -125,7 +125,7 @@ impl TablePlan {
         self.fields.iter().any(|f| row.value(f.column) == Value::Unchanged)
     }
 
-    /// Appends the document of `row`; see [`document::write_document`].
+    /// Appends the document of `row` and returns how many values JSON has no form for.
     ///
     /// # Errors
     /// No document that OpenSearch could take.

@@ -1,6 +1,6 @@
 //! Why a session or a command ends, and what that means for the next try.
 
-use super::{intake::IntakeError, lookups::LookupError, reader::ReaderError};
+use super::{intake::IntakeError, reader::ReaderError};
 use crate::{
     map::{BadFieldName, MissingIdColumn},
     model::VersionError,
@@ -16,16 +16,13 @@ pub enum PipelineError {
     Source(#[from] SourceError),
     /// PostgreSQL: a query.
     #[error(transparent)]
-    Query(#[from] QueryError),
+    Query(#[from] Box<QueryError>),
     /// OpenSearch.
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// The stream.
     #[error(transparent)]
     Reader(#[from] ReaderError),
-    /// Lookups.
-    #[error(transparent)]
-    Lookup(#[from] LookupError),
     /// Versions.
     #[error(transparent)]
     Version(#[from] VersionError),
@@ -58,6 +55,12 @@ pub enum PipelineError {
     Ended(&'static str),
 }
 
+impl From<QueryError> for PipelineError {
+    fn from(error: QueryError) -> Self {
+        PipelineError::Query(Box::new(error))
+    }
+}
+
 /// What an error means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
@@ -83,10 +86,8 @@ impl PipelineError {
         let query =
             |error: &QueryError| if error.is_transient() { Meaning::Transient } else { Meaning::NeedsCure };
         match self {
-            E::Source(error)
-            | E::Reader(ReaderError::Source(error))
-            | E::Lookup(LookupError::Connect(error)) => source(error),
-            E::Query(error) | E::Lookup(LookupError::Query(error)) => query(error),
+            E::Source(error) | E::Reader(ReaderError::Source(error)) => source(error),
+            E::Query(error) => query(error),
             E::Sink(SinkError::Superseded { .. }) | E::Reader(ReaderError::Silent(_)) => Meaning::Transient,
             E::Sink(error) => match error.class() {
                 sink::Class::Transient => Meaning::Transient,
@@ -99,7 +100,6 @@ impl PipelineError {
             E::Reader(ReaderError::Intake(_))
             | E::Version(_)
             | E::Configuration(_)
-            | E::Lookup(LookupError::Row { .. })
             | E::Row { .. }
             | E::Ended(_) => Meaning::NeedsCure,
             E::SlotBusy { .. } => Meaning::Busy,

@@ -38,6 +38,9 @@ pub enum LookupError {
     },
 }
 
+/// The document of a current row, or why it has none, with what was made of it.
+type Decided = Result<Vec<u8>, (String, Vec<u8>)>;
+
 /// Reads current rows for all lanes over one connection.
 #[derive(Debug)]
 pub struct Lookups {
@@ -114,7 +117,7 @@ impl Lookups {
         let sql = lookup::lookup_sql(&table.schema, &columns, &table.spec.id, filter, &keys)?;
         let rows = self.read(&sql, sees_all).await?;
 
-        let mut found: HashMap<Vec<u8>, Result<Vec<u8>, (String, Vec<u8>)>> = HashMap::new();
+        let mut found: HashMap<Vec<u8>, Decided> = HashMap::new();
         let (mut decoder, mut ids) = (CopyDecoder::default(), IdBuffers::default());
         for line in rows {
             let bad = |what: String| LookupError::Row { table: table.schema.name.to_string(), what };
