@@ -22,9 +22,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_postgres::Client;
-use tokio_util::sync::CancellationToken;
 
 /// The slot may have been taken from an instance whose last requests start this much later.
 const TAKEOVER: Duration = Duration::from_secs(60);
@@ -88,18 +87,11 @@ struct Job {
 }
 
 impl Bootstrap {
-    /// Starts to read what is not live yet; ends when all of it is.
-    pub fn spawn(self, work: Vec<Work>, session: CancellationToken) -> JoinHandle<Result<(), PipelineError>> {
-        tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                () = session.cancelled() => Ok(()),
-                result = Box::pin(self.fill(work)) => result,
-            }
-        })
-    }
-
-    async fn fill(self, mut work: Vec<Work>) -> Result<(), PipelineError> {
+    /// Reads what is not live yet; ends when all of it is.
+    ///
+    /// # Errors
+    /// The session is lost; windows that are done stay done.
+    pub async fn fill(self, mut work: Vec<Work>) -> Result<(), PipelineError> {
         work.retain(|w| w.record.state != TableState::Live);
         if work.is_empty() {
             self.lanes.stop_guarding();

@@ -10,7 +10,9 @@
 //!          └─ checkpoint:     tracker → state document → reader
 //! ```
 
+mod assistant;
 pub mod bootstrap;
+mod checkpoint;
 pub mod deliver;
 pub mod error;
 pub mod intake;

@@ -9,7 +9,7 @@ use crate::{
     config::{self, Config},
     lanes::{TableNo, Target},
     map::{TablePlan, TableSpec, properties},
-    model::{Epochs, TableSchema, Version},
+    model::{Epochs, TableName, TableSchema, Version},
     sink::{
         self, Client, EpochRecord, IndexDefinition, Owner, StateStore, TableRecord, TableState, Versions,
     },
@@ -20,6 +20,7 @@ use crate::{
         replication::SystemIdentity,
         server,
         slot::SlotState,
+        window,
     },
 };
 use serde_json::{Map, Value};
@@ -85,20 +86,40 @@ pub async fn schemas(
 ) -> Result<Vec<TableSchema>, PipelineError> {
     let publications = &config.postgres.publications;
     let schemas = load(control, config).await?;
+    let mut unpublished: Vec<TableName> = schemas.iter().map(|schema| schema.name.clone()).collect();
     let wanted: Vec<Wanted<'_>> = schemas
         .iter()
         .zip(&config.tables)
         .map(|(table, configured)| Wanted { table, filter: configured.filter.as_deref() })
         .collect();
     // Tables may be spread over several publications of an administrator; only a single one is made and completed.
-    match &publications[..] {
-        [publication] => {
-            let found = publication::ensure(control, publication, Actions::All, &wanted).await?;
-            if found == publication::PublicationState::Existed {
-                return Ok(schemas);
+    let [publication] = &publications[..] else {
+        for publication in publications {
+            let names = publication::tables_of(control, publication).await?;
+            let wanted: Vec<_> = wanted.iter().filter(|w| names.contains(&w.table.name)).copied().collect();
+            if let Some(missing) = publication::inspect(control, publication, Actions::All, &wanted).await? {
+                return Err(PipelineError::Configuration(format!(
+                    "publication {publication} does not publish what pg2os needs; run as its owner: {}",
+                    missing.sql
+                )));
             }
+            unpublished.retain(|name| !names.contains(name));
         }
-        _ => return Ok(schemas),
+        if unpublished.is_empty() {
+            return Ok(schemas);
+        }
+        let names: Vec<String> = unpublished.iter().map(ToString::to_string).collect();
+        return Err(PipelineError::Configuration(format!(
+            "no publication of postgres.publication ({}) has {}, so its changes would never come; run as its owner: \
+             ALTER PUBLICATION … ADD TABLE {}",
+            publications.join(", "),
+            names.join(", "),
+            unpublished.iter().map(TableName::quoted).collect::<Vec<_>>().join(", ")
+        )));
+    };
+    let found = publication::ensure(control, publication, Actions::All, &wanted).await?;
+    if found == publication::PublicationState::Existed {
+        return Ok(schemas);
     }
     // Columns and filter may differ now that the tables are published.
     load(control, config).await
@@ -127,6 +148,11 @@ pub async fn load(
                     identity::check_id(control, &schema, &id_of(table, &schema), rules).await
                 {
                     transient_or(error, &table.place, &mut problems)?;
+                }
+                if let Some(window) = &table.window
+                    && let Err(error) = window::check(&schema, window, chrono::Utc::now())
+                {
+                    problems.push(format!("{}.window: {error}", table.place));
                 }
                 schemas.push(schema);
             }

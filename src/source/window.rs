@@ -313,6 +313,14 @@ fn window_column<'a>(table: &'a TableSchema, column: &str) -> Result<(&'a Column
     Ok((found, kind))
 }
 
+/// Does the column allow the configured window? Asks nobody.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(table: &TableSchema, window: &Window, now: DateTime<Utc>) -> Result<()> {
+    plan(table, window, &Bounds::default(), now).map(|_| ())
+}
+
 /// Counts the rows of a window.
 pub async fn count(
     client: &Client,
