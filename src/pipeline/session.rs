@@ -205,7 +205,8 @@ impl Session {
         stream.set_waiting(self.config.backfill.order == BackfillOrder::First);
         let mut reading = spawn_reader(reader);
 
-        // Everything below ends with the session.
+        // Everything below ends with the session; the reader too, or the next one would wait for its slot for ever.
+        let _leave = LeaveAtEnd(stream.clone());
         let session = CancellationToken::new();
         let _end = session.clone().drop_guard();
         let name = format!("pg2os {} lookups", self.config.name);
@@ -325,6 +326,15 @@ impl Session {
             Ok(Err(_)) | Err(_) => tracing::warn!("the reader did not leave in time"),
         }
         Ok(end)
+    }
+}
+
+/// Ends the reader's connection, however the session ends; after an orderly end there is nothing left to do.
+struct LeaveAtEnd(Arc<StreamState>);
+
+impl Drop for LeaveAtEnd {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
