@@ -214,7 +214,12 @@ async fn table_record(
         floor: None,
         relfilenode: None,
     };
-    let Some(stored) = state.table(name).await? else { return Ok(new(!index.created)) };
+    let Some(stored) = state.table(name).await? else {
+        // Durable at once: whoever goes on after a kill must know that nothing but the stream has written this index.
+        let record = new(!index.created);
+        state.write_table(&record).await?;
+        return Ok(record);
+    };
     let record = stored.record;
     if record.index != index.name {
         return Err(PipelineError::Configuration(format!(

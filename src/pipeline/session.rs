@@ -128,12 +128,13 @@ impl Session {
             Start::Continue(lsn) => lsn,
             Start::Foreign(why) => return Err(PipelineError::Gap(why)),
             start => {
+                let after_gap = matches!(start, Start::Gap(_));
                 if let Start::Gap(gap) = &start {
                     plan_repair(&config, &state, gap, &mut epochs).await?;
                 }
                 // Without a stream since then, nothing that was read before counts.
                 for table in &mut work {
-                    table.restart(&state).await?;
+                    table.restart(&state, after_gap).await?;
                 }
                 acquire(&control, &slot_name, found.as_ref()).await?
             }
