@@ -72,7 +72,32 @@ pub fn check_slot(name: &str, slot: Option<&SlotState>, database: &str) -> Resul
     )))
 }
 
-/// Reads every configured table, and sees to it that the publication has them.
+/// Sees to it that the publication has the tables; returns them as they are published.
+///
+/// # Errors
+/// The publication lacks something that only somebody else may change.
+pub async fn published(
+    control: &tokio_postgres::Client,
+    config: &Config,
+    schemas: Vec<TableSchema>,
+) -> Result<Vec<TableSchema>, PipelineError> {
+    // Tables may be spread over several publications of an administrator; only a single one is made and completed.
+    let [publication] = &config.postgres.publications[..] else { return Ok(schemas) };
+    let wanted: Vec<Wanted<'_>> = schemas
+        .iter()
+        .zip(&config.tables)
+        .map(|(table, configured)| Wanted { table, filter: configured.filter.as_deref() })
+        .collect();
+    if publication::ensure(control, publication, Actions::All, &wanted).await?
+        == publication::PublicationState::Existed
+    {
+        return Ok(schemas);
+    }
+    // Columns and filter may differ now that the tables are published.
+    self::schemas(control, config).await
+}
+
+/// Reads every configured table.
 ///
 /// # Errors
 /// All problems of all tables at once.
@@ -80,28 +105,6 @@ pub async fn schemas(
     control: &tokio_postgres::Client,
     config: &Config,
 ) -> Result<Vec<TableSchema>, PipelineError> {
-    let publications = &config.postgres.publications;
-    let schemas = load(control, config).await?;
-    let wanted: Vec<Wanted<'_>> = schemas
-        .iter()
-        .zip(&config.tables)
-        .map(|(table, configured)| Wanted { table, filter: configured.filter.as_deref() })
-        .collect();
-    // Tables may be spread over several publications of an administrator; only a single one is made and completed.
-    match &publications[..] {
-        [publication] => {
-            let found = publication::ensure(control, publication, Actions::All, &wanted).await?;
-            if found == publication::PublicationState::Existed {
-                return Ok(schemas);
-            }
-        }
-        _ => return Ok(schemas),
-    }
-    // Columns and filter may differ now that the tables are published.
-    load(control, config).await
-}
-
-async fn load(control: &tokio_postgres::Client, config: &Config) -> Result<Vec<TableSchema>, PipelineError> {
     let (mut schemas, mut problems) = (vec![], vec![]);
     for table in &config.tables {
         let loaded = catalog::load_table(control, &table.schema, &table.name, &config.postgres.publications);

@@ -98,11 +98,16 @@ impl Session {
         let (mut connection, server) = connecting.await.map_err(|_| PipelineError::Ended("connecting"))??;
 
         let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
+        // Before anything is made on a server that may not be ours.
+        let stored = state.checkpoint().await?.map(|stored| stored.record);
+        if let Some(why) = stored.and_then(|checkpoint| position::foreign(&checkpoint, &server)) {
+            return Err(PipelineError::Gap(why));
+        }
+        let schemas = prepare::published(&control, &config, schemas).await?;
         let dead_letters =
             DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
         let Prepared { tables, mut work, indices } =
             prepare::tables(&config, &client, &state, schemas, &server).await?;
-        let stored = state.checkpoint().await?.map(|stored| stored.record);
         let mut epochs = match state.epochs().await? {
             Some(stored) => stored.record,
             None => {
@@ -115,6 +120,8 @@ impl Session {
 
         let slot_name = config.postgres.slot.clone();
         let found = slot::find(&control, &slot_name).await?;
+        // After the slot: whoever held it until now has written its checkpoint before it moved the slot.
+        let stored = state.checkpoint().await?.map(|stored| stored.record);
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
         }
