@@ -42,12 +42,14 @@ pub struct Work {
 }
 
 impl Work {
-    /// Nothing that was read before counts any more: durable before the stream goes on.
+    /// Nothing that was read before counts any more: durable before the stream goes on. After a gap the index may hold
+    /// rows that were deleted in it, even where no window was read yet: the stream alone wrote them.
     ///
     /// # Errors
     /// The state could not be written.
-    pub async fn restart(&mut self, state: &StateStore) -> Result<(), PipelineError> {
-        if self.record.state != TableState::New || self.record.floor.is_some() {
+    pub async fn restart(&mut self, state: &StateStore, after_gap: bool) -> Result<(), PipelineError> {
+        let begun = self.record.state != TableState::New || self.record.floor.is_some();
+        if begun || after_gap {
             self.record.state = TableState::New;
             self.record.floor = None;
             self.record.sweep = true;

@@ -51,7 +51,7 @@ pub async fn backfill(
     let client = sink::Client::new(&config.opensearch)?;
     client.info().await?;
     let server = identity_of(&primary).await?;
-    let schemas = prepare::load(&primary, &config).await?;
+    let schemas = prepare::schemas(&primary, &config).await?;
     let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
     let dead_letters = DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
     let Prepared { tables, work, indices } =

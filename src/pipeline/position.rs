@@ -76,6 +76,18 @@ pub enum Gap {
     },
 }
 
+/// Why the checkpoint cannot be of this server and database; `None` where it can.
+pub fn foreign(checkpoint: &Checkpoint, server: &SystemIdentity) -> Option<String> {
+    (checkpoint.system_identifier != server.system_id || checkpoint.database != server.database).then(|| {
+        format!(
+            "the indices were filled from database {} of cluster {}, but this is database {} of cluster {}: it may be \
+             another server, or two pipelines with one name; give this one its own `name` and state, or, if the source \
+             was replaced on purpose, remove the pipeline's documents from the state index",
+            checkpoint.database, checkpoint.system_identifier, server.database, server.system_id
+        )
+    })
+}
+
 /// Decides how to start. `history` is the history of the server's timeline, read where it is above the checkpoint's.
 pub fn start(
     checkpoint: Option<&Checkpoint>,
@@ -91,13 +103,8 @@ pub fn start(
             Some(_) | None => Start::Fresh,
         };
     };
-    if checkpoint.system_identifier != server.system_id || checkpoint.database != server.database {
-        return Start::Foreign(format!(
-            "the indices were filled from database {} of cluster {}, but this is database {} of cluster {}: it may be \
-             another server, or two pipelines with one name; give this one its own `name` and state, or, if the source \
-             was replaced on purpose, remove the pipeline's documents from the state index",
-            checkpoint.database, checkpoint.system_identifier, server.database, server.system_id
-        ));
+    if let Some(why) = foreign(checkpoint, server) {
+        return Start::Foreign(why);
     }
     let lsn = checkpoint.lsn;
     if checkpoint.timeline != server.timeline {

@@ -76,60 +76,70 @@ pub fn check_slot(name: &str, slot: Option<&SlotState>, database: &str) -> Resul
     )))
 }
 
-/// Reads every configured table, and sees to it that the publication has them.
+/// Sees to it that the publication has the tables; returns them as they are published.
 ///
 /// # Errors
-/// All problems of all tables at once.
-pub async fn schemas(
+/// The publication lacks something that only somebody else may change.
+pub async fn published(
     control: &tokio_postgres::Client,
     config: &Config,
+    schemas: Vec<TableSchema>,
 ) -> Result<Vec<TableSchema>, PipelineError> {
-    let publications = &config.postgres.publications;
-    let schemas = load(control, config).await?;
-    let mut unpublished: Vec<TableName> = schemas.iter().map(|schema| schema.name.clone()).collect();
     let wanted: Vec<Wanted<'_>> = schemas
         .iter()
         .zip(&config.tables)
         .map(|(table, configured)| Wanted { table, filter: configured.filter.as_deref() })
         .collect();
     // Tables may be spread over several publications of an administrator; only a single one is made and completed.
-    let [publication] = &publications[..] else {
-        for publication in publications {
-            let names = publication::tables_of(control, publication).await?;
-            let wanted: Vec<_> = wanted.iter().filter(|w| names.contains(&w.table.name)).copied().collect();
-            if let Some(missing) = publication::inspect(control, publication, Actions::All, &wanted).await? {
-                return Err(PipelineError::Configuration(format!(
-                    "publication {publication} does not publish what pg2os needs; run as its owner: {}",
-                    missing.sql
-                )));
-            }
-            unpublished.retain(|name| !names.contains(name));
-        }
-        if unpublished.is_empty() {
-            return Ok(schemas);
-        }
-        let names: Vec<String> = unpublished.iter().map(ToString::to_string).collect();
-        return Err(PipelineError::Configuration(format!(
-            "no publication of postgres.publication ({}) has {}, so its changes would never come; run as its owner: \
-             ALTER PUBLICATION … ADD TABLE {}",
-            publications.join(", "),
-            names.join(", "),
-            unpublished.iter().map(TableName::quoted).collect::<Vec<_>>().join(", ")
-        )));
+    let [publication] = &config.postgres.publications[..] else {
+        check_publications(control, &config.postgres.publications, &wanted).await?;
+        return Ok(schemas);
     };
     let found = publication::ensure(control, publication, Actions::All, &wanted).await?;
     if found == publication::PublicationState::Existed {
         return Ok(schemas);
     }
     // Columns and filter may differ now that the tables are published.
-    load(control, config).await
+    self::schemas(control, config).await
+}
+
+/// Is every table in one of several publications, published as pg2os needs it?
+async fn check_publications(
+    control: &tokio_postgres::Client,
+    publications: &[String],
+    wanted: &[Wanted<'_>],
+) -> Result<(), PipelineError> {
+    let mut unpublished: Vec<&TableName> = wanted.iter().map(|w| &w.table.name).collect();
+    for publication in publications {
+        let names = publication::tables_of(control, publication).await?;
+        let wanted: Vec<_> = wanted.iter().filter(|w| names.contains(&w.table.name)).copied().collect();
+        if let Some(missing) = publication::inspect(control, publication, Actions::All, &wanted).await? {
+            return Err(PipelineError::Configuration(format!(
+                "publication {publication} does not publish what pg2os needs; run as its owner: {}",
+                missing.sql
+            )));
+        }
+        unpublished.retain(|name| !names.contains(name));
+    }
+    if unpublished.is_empty() {
+        return Ok(());
+    }
+    let list =
+        |text: fn(&TableName) -> String| unpublished.iter().map(|n| text(n)).collect::<Vec<_>>().join(", ");
+    Err(PipelineError::Configuration(format!(
+        "no publication of postgres.publication ({}) has {}, so its changes would never come; run as its owner: ALTER \
+         PUBLICATION … ADD TABLE {}",
+        publications.join(", "),
+        list(TableName::to_string),
+        list(TableName::quoted)
+    )))
 }
 
 /// Reads every configured table as it is; nothing is made.
 ///
 /// # Errors
 /// All problems of all tables at once.
-pub async fn load(
+pub async fn schemas(
     control: &tokio_postgres::Client,
     config: &Config,
 ) -> Result<Vec<TableSchema>, PipelineError> {
@@ -257,7 +267,12 @@ async fn table_record(
         floor: None,
         relfilenode: None,
     };
-    let Some(stored) = state.table(name).await? else { return Ok(new(!index.created)) };
+    let Some(stored) = state.table(name).await? else {
+        // Durable at once: whoever goes on after a kill must know that nothing but the stream has written this index.
+        let record = new(!index.created);
+        state.write_table(&record).await?;
+        return Ok(record);
+    };
     let record = stored.record;
     if record.index != index.name {
         return Err(PipelineError::Configuration(format!(

@@ -97,15 +97,22 @@ impl Session {
         let (mut connection, server) = connecting.await.map_err(|_| PipelineError::Ended("connecting"))??;
 
         let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
+        // Before anything is made on a server that may not be ours.
+        let stored = state.checkpoint().await?.map(|stored| stored.record);
+        if let Some(why) = stored.and_then(|checkpoint| position::foreign(&checkpoint, &server)) {
+            return Err(PipelineError::Gap(why));
+        }
+        let schemas = prepare::published(&control, &config, schemas).await?;
         let dead_letters =
             DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
         let Prepared { tables, mut work, indices } =
             prepare::tables(&config, &client, &state, schemas, &server).await?;
-        let stored = state.checkpoint().await?.map(|stored| stored.record);
         let mut epochs = prepare::epochs(&client, &state, &indices).await?;
 
         let slot_name = config.postgres.slot.clone();
         let found = slot::find(&control, &slot_name).await?;
+        // After the slot: whoever held it until now has written its checkpoint before it moved the slot.
+        let stored = state.checkpoint().await?.map(|stored| stored.record);
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
         }
@@ -119,12 +126,13 @@ impl Session {
             Start::Continue(lsn) => lsn,
             Start::Foreign(why) => return Err(PipelineError::Gap(why)),
             start => {
+                let after_gap = matches!(start, Start::Gap(_));
                 if let Start::Gap(gap) = &start {
                     plan_repair(&config, &state, gap, &mut epochs).await?;
                 }
                 // Without a stream since then, nothing that was read before counts.
                 for table in &mut work {
-                    table.restart(&state).await?;
+                    table.restart(&state, after_gap).await?;
                 }
                 acquire(&control, &slot_name, found.as_ref()).await?
             }

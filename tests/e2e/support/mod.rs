@@ -1,0 +1,204 @@
+//! A world of its own for each test: database, slot, indices, and the processes that it starts.
+
+pub(crate) mod opensearch;
+pub(crate) mod oracle;
+pub(crate) mod process;
+pub(crate) mod rng;
+pub(crate) mod servers;
+
+use futures_util::FutureExt;
+use opensearch::OpenSearch;
+use process::Pg2os;
+use servers::Servers;
+use std::{
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+use tokio_postgres::{Client, NoTls};
+
+/// Enough for anything that is going to happen on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a test works with.
+pub(crate) struct World {
+    /// Database, pipeline and the prefix of slot and roles.
+    pub(crate) name: String,
+    /// Where the servers are.
+    pub(crate) servers: Servers,
+    /// The target.
+    pub(crate) os: OpenSearch,
+    folder: PathBuf,
+}
+
+/// A table that is followed: its name, its id columns, its index, and further keys of its configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Followed {
+    pub(crate) table: String,
+    pub(crate) id: Vec<String>,
+    pub(crate) index: String,
+    yaml: String,
+}
+
+impl Followed {
+    /// Further keys, as they stand in the flow mapping of the table.
+    pub(crate) fn with(mut self, yaml: &str) -> Followed {
+        self.yaml.push_str(", ");
+        self.yaml.push_str(yaml);
+        self
+    }
+}
+
+impl World {
+    /// Connects to the world's database.
+    pub(crate) async fn connect(&self) -> Client {
+        connect(self.servers.pg_port, &self.name).await
+    }
+
+    /// Runs statements on a connection of their own.
+    pub(crate) async fn sql(&self, sql: &str) {
+        self.connect().await.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    }
+
+    /// The single value of a query, as text.
+    pub(crate) async fn value(&self, sql: &str) -> Option<String> {
+        let client = self.connect().await;
+        client.query_one(&format!("SELECT ({sql})::text"), &[]).await.unwrap().get(0)
+    }
+
+    /// The slot that pg2os makes for the world's pipeline.
+    pub(crate) fn slot(&self) -> String {
+        format!("pg2os_{}", self.name)
+    }
+
+    /// A column of the slot's row in pg_replication_slots; `None` where there is no slot.
+    pub(crate) async fn of_slot(&self, column: &str) -> Option<String> {
+        let slot = self.slot();
+        self.value(&format!("SELECT {column} FROM pg_replication_slots WHERE slot_name = '{slot}'")).await
+    }
+
+    /// The table `public.NAME`, followed into an index of this world.
+    pub(crate) fn followed(&self, table: &str, id: &[&str]) -> Followed {
+        let index = self.index(&table.to_lowercase());
+        let id = id.iter().map(|c| (*c).to_owned()).collect();
+        Followed {
+            yaml: format!("table: public.{table}, index: {index}"),
+            table: table.to_owned(),
+            id,
+            index,
+        }
+    }
+
+    /// The name of an index of this world.
+    pub(crate) fn index(&self, name: &str) -> String {
+        format!("{}-{name}", self.name)
+    }
+
+    /// The configuration that every test begins with; `more` are further sections.
+    pub(crate) fn config(&self, tables: &[Followed], more: &str) -> String {
+        let World { name, servers, .. } = self;
+        let tables: String = tables.iter().map(|t| format!("  - {{ {} }}\n", t.yaml)).collect();
+        format!(
+            "name: {name}\n\
+             postgres: {{ host: 127.0.0.1, port: {}, database: {name}, user: postgres }}\n\
+             opensearch: {{ url: '{}', state_index: {name}-state, dead_letter_index: {name}-dead-letters }}\n\
+             {more}\ntables:\n{tables}",
+            servers.pg_port, servers.os_url
+        )
+    }
+
+    /// A process of pg2os with `config` and `arguments`.
+    pub(crate) fn start(&self, config: &str, arguments: &[&str]) -> Pg2os {
+        Pg2os::start(&self.folder, config, arguments)
+    }
+
+    /// `pg2os run` for `tables` with the usual configuration.
+    pub(crate) fn run(&self, tables: &[Followed]) -> Pg2os {
+        self.start(&self.config(tables, ""), &["run"])
+    }
+
+    /// `pg2os run --until-caught-up`; it must end with 0.
+    pub(crate) async fn catch_up(&self, config: &str) {
+        let pg2os = self.start(config, &["run", "--until-caught-up"]);
+        assert_eq!(pg2os.exit_code(PATIENCE).await, 0, "run --until-caught-up");
+    }
+
+    /// Dead letters so far.
+    pub(crate) async fn dead_letters(&self) -> Vec<serde_json::Value> {
+        let documents = self.os.documents(&self.index("dead-letters")).await;
+        documents.values().map(|d| serde_json::from_str(d.source.get()).unwrap()).collect()
+    }
+
+    /// A folder for the files of this world.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// Connects as superuser, with the texts that ids are made of pinned.
+pub(crate) async fn connect(port: u16, database: &str) -> Client {
+    let options = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c extra_float_digits=1";
+    let config = format!(
+        "host=127.0.0.1 port={port} user=postgres dbname={database} options='{options}' application_name=e2e"
+    );
+    let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// Runs a test in a world of its own on the shared servers.
+pub(crate) async fn in_world(schema: &str, test: impl AsyncFnOnce(&World)) {
+    in_world_on(Servers::shared(), schema, test).await;
+}
+
+/// The same on servers that the test brings.
+pub(crate) async fn in_world_on(servers: Servers, schema: &str, test: impl AsyncFnOnce(&World)) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("e2e_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let folder = std::env::temp_dir().join(&name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let os = OpenSearch::new(&servers.os_url);
+    let world = World { name, servers, os, folder };
+    let admin = connect(world.servers.pg_port, "postgres").await;
+    admin.batch_execute(&format!("CREATE DATABASE {} TEMPLATE template0", world.name)).await.unwrap();
+    world.sql(schema).await;
+    let outcome = AssertUnwindSafe(test(&world)).catch_unwind().await;
+    remove(&world).await;
+    if let Err(failure) = outcome {
+        std::panic::resume_unwind(failure);
+    }
+}
+
+/// Removes what a world has made; its processes have ended with the test.
+async fn remove(world: &World) {
+    let name = &world.name;
+    let admin = connect(world.servers.pg_port, "postgres").await;
+    let slots = format!("FROM pg_replication_slots WHERE database = '{name}'");
+    admin
+        .batch_execute(&format!("SELECT pg_terminate_backend(active_pid) {slots} AND active"))
+        .await
+        .unwrap();
+    let free = format!("SELECT count(*) {slots} AND active");
+    eventually("the slots are free", PATIENCE, async || {
+        admin.query_one(&free, &[]).await.unwrap().get::<_, i64>(0) == 0
+    })
+    .await;
+    admin.batch_execute(&format!("SELECT pg_drop_replication_slot(slot_name) {slots}")).await.unwrap();
+    admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
+    let roles = format!("SELECT rolname::text FROM pg_roles WHERE rolname LIKE '{name}\\_%'");
+    for row in admin.query(&roles, &[]).await.unwrap() {
+        admin.batch_execute(&format!("DROP ROLE {}", row.get::<_, String>(0))).await.unwrap();
+    }
+    world.os.delete_indices(name).await;
+    std::fs::remove_dir_all(&world.folder).unwrap();
+}
+
+/// Waits until `condition` holds; fails with `what` when it does not in time.
+pub(crate) async fn eventually(what: &str, timeout: Duration, mut condition: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < timeout, "not within {} s: {what}", timeout.as_secs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

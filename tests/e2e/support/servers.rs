@@ -1,0 +1,126 @@
+//! The servers: those that all tests share, and private ones for tests that stop or restart them.
+
+use std::{path::PathBuf, process::Command};
+
+/// Where a pair of servers is.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    /// PostgreSQL on 127.0.0.1; user postgres needs no password.
+    pub(crate) pg_port: u16,
+    /// OpenSearch.
+    pub(crate) os_url: String,
+    /// Run directory of what this test started itself.
+    own: Option<Own>,
+}
+
+#[derive(Debug)]
+struct Own {
+    run: PathBuf,
+    stop: &'static str,
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run `make test`, which starts the servers and sets it")
+    })
+}
+
+fn script(name: &str) -> Command {
+    Command::new(format!("{}/tests/servers/{name}", env!("CARGO_MANIFEST_DIR")))
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A port below the range from which the kernel takes those of outgoing connections.
+fn free_port() -> u16 {
+    let taken = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_err();
+    let begin = 20_000 + (std::process::id() % 6000) as u16;
+    (begin..32_000).find(|port| !taken(port)).unwrap()
+}
+
+impl Own {
+    fn folder() -> PathBuf {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // Beside the shared servers: a folder that the servers' users can enter.
+        let name = format!("e2e-{}-{number}", std::process::id());
+        PathBuf::from(variable("PG2OS_TEST_RUNDIR")).with_file_name(name)
+    }
+}
+
+impl Servers {
+    /// Those that `make test` started.
+    pub(crate) fn shared() -> Servers {
+        Servers {
+            pg_port: variable("PG2OS_TEST_PG_PORT").parse().unwrap(),
+            os_url: variable("PG2OS_TEST_OS_URL"),
+            own: None,
+        }
+    }
+
+    /// A PostgreSQL of the test's own with these settings, and the shared OpenSearch.
+    pub(crate) fn private_postgres(settings: &[&str]) -> Servers {
+        let own = Own { run: Own::folder(), stop: "postgres-down.sh" };
+        let pg_port = free_port();
+        let port = pg_port.to_string();
+        run(script("postgres-up.sh").arg(&own.run).args([&port, "fsync=off"]).args(settings));
+        Servers { pg_port, own: Some(own), ..Servers::shared() }
+    }
+
+    /// Both servers of the test's own.
+    pub(crate) fn private() -> Servers {
+        let own = Own { run: Own::folder(), stop: "down.sh" };
+        run(script("up.sh").arg(&own.run).env("HEAP", "512m"));
+        let env = std::fs::read_to_string(own.run.join("env")).unwrap();
+        let value = |name: &str| {
+            let line = env.lines().find_map(|line| line.strip_prefix(&format!("export {name}=")));
+            line.unwrap().to_owned()
+        };
+        let pg_port = value("PG2OS_TEST_PG_PORT").parse().unwrap();
+        Servers { pg_port, os_url: value("PG2OS_TEST_OS_URL"), own: Some(own) }
+    }
+
+    fn own_run(&self) -> &PathBuf {
+        &self.own.as_ref().expect("the shared servers are not stopped").run
+    }
+
+    /// Process of the test's own OpenSearch.
+    pub(crate) fn opensearch_pid(&self) -> u32 {
+        let pid = std::fs::read_to_string(self.own_run().join("opensearch/pid")).unwrap();
+        pid.trim().parse().unwrap()
+    }
+
+    /// `pg_ctl restart -m fast` of the test's own PostgreSQL; false where the old server does not end in `seconds`.
+    pub(crate) fn restart_postgres(&self, seconds: u32) -> bool {
+        let data = self.own_run().join("data");
+        let pg_ctl = format!("{}/pg_ctl", variable("PG2OS_TEST_PGBIN"));
+        let user = if running_as_root() {
+            &["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"][..]
+        } else {
+            &["env"]
+        };
+        let mut command = Command::new(user[0]);
+        command.args(&user[1..]).args([&pg_ctl, "restart", "-m", "fast", "-w", "-t", &seconds.to_string()]);
+        command.arg("-D").arg(&data).arg("-l").arg(self.own_run().join("log"));
+        command.current_dir(self.own_run()).stdout(std::process::Stdio::null()).status().unwrap().success()
+    }
+}
+
+fn running_as_root() -> bool {
+    let output = Command::new("id").arg("-u").output().unwrap();
+    output.stdout == b"0\n"
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let stopped = script(self.stop).arg(&self.run).output();
+        // A panic here would hide the test's own.
+        match stopped {
+            Ok(output) if output.status.success() => drop(std::fs::remove_dir_all(&self.run)),
+            other => eprintln!("the servers in {} may still run: {other:?}", self.run.display()),
+        }
+    }
+}
