@@ -57,6 +57,19 @@ impl Work {
         }
         Ok(())
     }
+
+    /// A backfill without the stream is about to write: what it leaves of rows that go before the stream begins must be
+    /// swept by the process that fills the table for it.
+    ///
+    /// # Errors
+    /// The state could not be written.
+    pub async fn note_foreign_rows(&mut self, state: &StateStore) -> Result<(), PipelineError> {
+        if self.record.state == TableState::New && !self.record.sweep {
+            self.record.sweep = true;
+            state.write_table(&self.record).await?;
+        }
+        Ok(())
+    }
 }
 
 /// What the readers of windows share.

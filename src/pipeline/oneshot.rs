@@ -54,7 +54,7 @@ pub async fn backfill(
     let schemas = prepare::schemas(&primary, &config).await?;
     let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
     let dead_letters = DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
-    let Prepared { tables, work, indices } =
+    let Prepared { tables, mut work, indices } =
         prepare::tables(&config, &client, &state, schemas, &server).await?;
     let epochs = prepare::epochs(&client, &state, &indices).await?.list;
     let tables = Arc::new(tables);
@@ -83,8 +83,9 @@ pub async fn backfill(
     floor::wait_until_visible(&primary, taken.burned).await?;
     let mut jobs = VecDeque::new();
     let mut readers = HashMap::new();
-    for work in &work {
+    for work in &mut work {
         let table = tables.get(work.table);
+        work.note_foreign_rows(&state).await?;
         let ranges =
             windows::divide(&primary, table, work.window.clone(), &range, chrono::Utc::now()).await?;
         progress.plan(

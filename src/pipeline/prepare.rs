@@ -218,7 +218,7 @@ pub async fn tables(
         if index.created {
             tracing::info!(index = index.concrete, alias = index.name, table = name, "index created");
         }
-        let record = table_record(state, &name, &index, digest(&table)).await?;
+        let record = table_record(client, state, &name, &index, digest(&table)).await?;
         tables.push(table);
         work.push(Work { table: number, record, window: configured.window.clone() });
         indices.push(index);
@@ -252,6 +252,7 @@ pub fn join(
 
 /// The state that a table is in, or a new one where its settings or its index are others than when it was filled.
 async fn table_record(
+    client: &Client,
     state: &StateStore,
     name: &str,
     index: &sink::Index,
@@ -269,7 +270,7 @@ async fn table_record(
     };
     let Some(stored) = state.table(name).await? else {
         // Durable at once: whoever goes on after a kill must know that nothing but the stream has written this index.
-        let record = new(!index.created);
+        let record = new(has_documents(client, index).await?);
         state.write_table(&record).await?;
         return Ok(record);
     };
@@ -287,7 +288,7 @@ async fn table_record(
             index = index.name,
             "the index was made anew since; the table is read again"
         );
-        return Ok(new(!index.created));
+        return Ok(new(has_documents(client, index).await?));
     }
     if record.digest != digest {
         tracing::warn!(
@@ -297,6 +298,15 @@ async fn table_record(
         return Ok(new(true));
     }
     Ok(record)
+}
+
+/// Has the index documents that may have no row? A process that was killed right after it made one has left none.
+async fn has_documents(client: &Client, index: &sink::Index) -> Result<bool, PipelineError> {
+    if index.created {
+        return Ok(false);
+    }
+    client.refresh(&index.concrete).await?;
+    Ok(client.count(&index.concrete).await? > 0)
 }
 
 /// What a table's documents depend on. Other columns of the table do not count: what they need is a schema change.
