@@ -300,6 +300,29 @@ async fn table_record(
     Ok(record)
 }
 
+/// Notes of tables that are not configured any more that nothing follows them: should one be configured again, what
+/// changed meanwhile never came. Their indices stay as they are.
+///
+/// # Errors
+/// The state could not be read or written.
+pub async fn let_go_of_others(state: &StateStore, tables: &Tables) -> Result<(), PipelineError> {
+    let followed: Vec<String> = tables.iter().map(|table| table.schema.name.to_string()).collect();
+    for stored in state.tables().await? {
+        let record = stored.record;
+        if followed.contains(&record.table) || record.state == TableState::New {
+            continue;
+        }
+        tracing::warn!(
+            table = record.table,
+            index = record.index,
+            "the table is not configured any more; its index stays and is not followed"
+        );
+        let record = TableRecord { state: TableState::New, floor: None, sweep: true, ..record };
+        state.write_table(&record).await?;
+    }
+    Ok(())
+}
+
 /// Has the index documents that may have no row? A process that was killed right after it made one has left none.
 async fn has_documents(client: &Client, index: &sink::Index) -> Result<bool, PipelineError> {
     if index.created {

@@ -137,6 +137,7 @@ impl Session {
                 acquire(&control, &slot_name, found.as_ref()).await?
             }
         };
+        prepare::let_go_of_others(&state, &tables).await?;
         if epochs.list.is_worn_at(log_end.insert) {
             epochs.list.begin(log_end.insert)?;
             state.write_epochs(&epochs).await?;
