@@ -11,7 +11,7 @@ use crate::{
     config::OnTruncate,
     decode::{DecodeError, Decoder, Message, OldRow, Relation},
     lanes::{Action, Change, Lanes, LookupKey, TableNo},
-    map::{self, IdBuffers, MissingIdColumn, Ordinals, Place, TablePlan},
+    map::{IdBuffers, MissingIdColumn, Ordinals, Place, TablePlan},
     model::{Cell, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid},
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -219,13 +219,42 @@ impl Intake {
                 return Ok(Some(Need::Truncate { tables: configured, xid: transaction.xid, version }));
             }
         };
-        let change = RowChange {
-            tables: &self.tables,
-            lanes: &self.lanes,
+        let transaction = state.open.ok_or(IntakeError::Protocol("a change outside a transaction"))?;
+        let place = state.ordinals.next_change();
+        let State { relations, ordinals, ids, old_ids, document, cells, counts, waiting, .. } = state;
+        let Some((table, plan)) = relations.find(relation)? else { return Ok(None) };
+        counts.changes += 1;
+        let mut change = RowChange {
+            table: self.tables.get(table),
+            plan,
+            transaction,
+            place,
             epochs: &self.epochs,
-            max_document_bytes: self.max_document_bytes,
+            lanes: &self.lanes,
+            ordinals,
+            waiting,
+            counts,
         };
-        change.apply(state, relation, old, new)?;
+        if let Some(old) = old {
+            change.write_id(&old.row(), old_ids)?;
+            if new.is_none() {
+                change.delete(&old.row(), old_ids)?;
+            }
+        }
+        if let Some(mut new) = new {
+            if let Some(old) = old {
+                plan.complete(&new, &old.row(), matches!(old, OldRow::Full(_)), cells);
+                new.cells = cells;
+            }
+            change.write_id(&new, ids)?;
+            // An old key tuple does not mean a changed key.
+            if let Some(old) = old
+                && old_ids.id != ids.id
+            {
+                change.delete(&old.row(), old_ids)?;
+            }
+            change.index(&new, ids, self.max_document_bytes, document)?;
+        }
         Ok(self.room_needed())
     }
 
@@ -269,134 +298,75 @@ impl Intake {
     }
 }
 
+/// One change of a configured table on its way to the lanes.
 struct RowChange<'a> {
-    tables: &'a Tables,
-    lanes: &'a Lanes,
+    table: &'a Table,
+    plan: &'a TablePlan,
+    transaction: Transaction,
+    place: Place,
     epochs: &'a Epochs,
-    max_document_bytes: usize,
+    lanes: &'a Lanes,
+    ordinals: &'a mut Ordinals,
+    waiting: &'a mut VecDeque<Waiting>,
+    counts: &'a mut IntakeCounts,
 }
 
 impl RowChange<'_> {
-    fn apply(
-        &self,
-        state: &mut State,
-        relation: u32,
-        old: Option<OldRow<'_>>,
-        new: Option<Row<'_>>,
+    fn write_id(&self, row: &Row<'_>, ids: &mut IdBuffers) -> Result<(), IntakeError> {
+        self.plan.write_id(row, ids).map_err(|missing| IntakeError::MissingKey {
+            table: self.table.schema.name.to_string(),
+            position: missing.position,
+        })
+    }
+
+    /// The action's version, and whether a lookup decides it (**M4**).
+    fn version(&mut self, ids: &IdBuffers) -> Result<(Version, bool), IntakeError> {
+        let ordinal = self.ordinals.of_row(self.place, self.plan.oid(), &ids.plain);
+        Ok((self.epochs.version(self.transaction.commit, ordinal)?, ordinal == ORDINAL_HELD))
+    }
+
+    fn delete(&mut self, row: &Row<'_>, ids: &IdBuffers) -> Result<(), IntakeError> {
+        let (version, held) = self.version(ids)?;
+        let change = if held { self.lookup(row) } else { Change::Delete };
+        self.push(ids, version, change);
+        Ok(())
+    }
+
+    fn index(
+        &mut self,
+        row: &Row<'_>,
+        ids: &IdBuffers,
+        max_document_bytes: usize,
+        document: &mut Vec<u8>,
     ) -> Result<(), IntakeError> {
-        let transaction = state.open.ok_or(IntakeError::Protocol("a change outside a transaction"))?;
-        let place = state.ordinals.next_change();
-        let State { relations, ordinals, ids, old_ids, document, cells, counts, waiting, .. } = state;
-        let Some((no, plan)) = relations.find(relation)? else { return Ok(()) };
-        let table = self.tables.get(no);
-        let missing = |m: map::MissingKey| IntakeError::MissingKey {
-            table: table.schema.name.to_string(),
-            position: m.position,
-        };
-        counts.changes += 1;
-
-        let Some(mut new) = new else {
-            // A DELETE always has its old row.
-            if let Some(old) = old {
-                plan.write_id(&old.row(), ids).map_err(missing)?;
-                self.send_delete(
-                    table,
-                    plan,
-                    transaction,
-                    place,
-                    ordinals,
-                    ids,
-                    &old.row(),
-                    counts,
-                    waiting,
-                )?;
-            }
-            return Ok(());
-        };
-        if let Some(old) = old {
-            plan.complete(&new, &old.row(), matches!(old, OldRow::Full(_)), cells);
-            new.cells = cells;
-            plan.write_id(&old.row(), old_ids).map_err(missing)?;
-        }
-        plan.write_id(&new, ids).map_err(missing)?;
-        // An old key tuple does not mean a changed key.
-        if let Some(old) = old
-            && old_ids.id != ids.id
-        {
-            self.send_delete(
-                table,
-                plan,
-                transaction,
-                place,
-                ordinals,
-                old_ids,
-                &old.row(),
-                counts,
-                waiting,
-            )?;
-        }
-
-        let ordinal = ordinals.of_row(place, plan.oid(), &ids.plain);
-        let version = self.epochs.version(transaction.commit, ordinal)?;
-        if ordinal == ORDINAL_HELD || plan.is_incomplete(&new) {
-            counts.lookups += 1;
-            let key = LookupKey { values: plan.key_values(&new), xid: transaction.xid };
-            self.push(table, ids, version, Change::Lookup(key), transaction.xid, waiting);
+        let (version, held) = self.version(ids)?;
+        if held || self.plan.is_incomplete(row) {
+            let change = self.lookup(row);
+            self.push(ids, version, change);
             return Ok(());
         }
         document.clear();
-        let refusal = match plan.write_fitting_document(&new, self.max_document_bytes, document) {
+        match self.plan.write_fitting_document(row, max_document_bytes, document) {
             Ok(omitted) => {
-                counts.omitted_values += u64::from(omitted);
-                None
+                self.counts.omitted_values += u64::from(omitted);
+                self.push(ids, version, Change::Index(document));
             }
-            Err(reason) => Some(reason),
-        };
-        let change = match &refusal {
-            None => Change::Index(document),
-            Some(reason) => Change::Refused { reason, document },
-        };
-        self.push(table, ids, version, change, transaction.xid, waiting);
+            Err(reason) => self.push(ids, version, Change::Refused { reason: &reason, document }),
+        }
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments)]
-    fn send_delete(
-        &self,
-        table: &Table,
-        plan: &TablePlan,
-        transaction: Transaction,
-        place: Place,
-        ordinals: &mut Ordinals,
-        ids: &IdBuffers,
-        row: &Row<'_>,
-        counts: &mut IntakeCounts,
-        waiting: &mut VecDeque<Waiting>,
-    ) -> Result<(), IntakeError> {
-        let ordinal = ordinals.of_row(place, plan.oid(), &ids.plain);
-        let version = self.epochs.version(transaction.commit, ordinal)?;
-        let change = if ordinal == ORDINAL_HELD {
-            counts.lookups += 1;
-            Change::Lookup(LookupKey { values: plan.key_values(row), xid: transaction.xid })
-        } else {
-            Change::Delete
-        };
-        self.push(table, ids, version, change, transaction.xid, waiting);
-        Ok(())
+    fn lookup(&mut self, row: &Row<'_>) -> Change<'static> {
+        self.counts.lookups += 1;
+        Change::Lookup(LookupKey { values: self.plan.key_values(row), xid: self.transaction.xid })
     }
 
-    fn push(
-        &self,
-        table: &Table,
-        ids: &IdBuffers,
-        version: Version,
-        change: Change<'_>,
-        xid: Xid,
-        waiting: &mut VecDeque<Waiting>,
-    ) {
-        let action = Action { target: &table.target, id: &ids.id, plain_id: &ids.plain, version, change };
-        if !waiting.is_empty() || self.lanes.push_change(&action, xid).is_err() {
-            waiting.push_back(Waiting::new(&action, xid));
+    fn push(&mut self, ids: &IdBuffers, version: Version, change: Change<'_>) {
+        let target = &self.table.target;
+        let action = Action { target, id: &ids.id, plain_id: &ids.plain, version, change };
+        let xid = self.transaction.xid;
+        if !self.waiting.is_empty() || self.lanes.push_change(&action, xid).is_err() {
+            self.waiting.push_back(Waiting::new(&action, xid));
         }
     }
 }
