@@ -171,3 +171,37 @@ async fn a_refused_document_is_a_dead_letter_with_its_reason_and_the_position_mo
     )
     .await;
 }
+
+#[tokio::test]
+async fn a_document_that_is_too_large_is_a_dead_letter_whichever_way_it_comes() {
+    in_world(&table("INSERT INTO t VALUES (100, 0, repeat('x', 9000))"), async |world| {
+        let followed = [world.followed("t", &["id"])];
+        let pg2os = world.start(&world.config(&followed, "bulk: { max_document_bytes: 5kB }"), &["run"]);
+        pg2os.logs("live table=public.t").await;
+        // From the window; from the stream; by a lookup.
+        world
+            .sql("INSERT INTO t VALUES (101, 0, repeat('x', 9000)); UPDATE t SET n = 1 WHERE id = 100")
+            .await;
+        world.sql("INSERT INTO t VALUES (102, 0, 'small')").await;
+        let last = world.index("t");
+        world
+            .eventually("the last change is there", async || world.os.document(&last, "102").await.is_some())
+            .await;
+        pg2os.stop().await;
+        for id in ["100", "101"] {
+            assert_eq!(world.os.document(&last, id).await, None);
+        }
+        let mut ids: Vec<String> = world.dead_letters().await.iter().map(|l| l["id"].to_string()).collect();
+        ids.sort();
+        assert_eq!(ids, ["\"100\"", "\"101\""]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_column_that_is_added_is_followed_in_lookups_too() {
+    in_world(&table(""), async |world| {
+        follows(world, "ALTER TABLE t ADD more text; UPDATE t SET more = 'x' WHERE id < 10; INSERT INTO t VALUES (30, 1, 'y', 'z')").await;
+    })
+    .await;
+}

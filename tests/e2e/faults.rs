@@ -7,7 +7,7 @@ const T: &str =
     "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 2000) g";
 
 #[tokio::test]
-async fn while_opensearch_hangs_postgresql_keeps_the_connection() {
+async fn while_opensearch_hangs_postgresql_keeps_the_connection_and_the_program_can_leave() {
     in_world_on(Servers::private(), T, async |world| {
         let followed = [world.followed("t", &["id"])];
         let pg2os = world.run(&followed);
@@ -22,7 +22,17 @@ async fn while_opensearch_hangs_postgresql_keeps_the_connection() {
         assert_eq!(meanwhile, walsender);
         world.becomes_equal(&followed).await;
         assert_eq!(world.of_slot("active_pid").await, walsender);
-        pg2os.stop().await;
+
+        // Told to leave meanwhile, it does, and nothing is lost.
+        signal(opensearch, "STOP");
+        world.sql("UPDATE t SET n = 2").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        pg2os.terminate();
+        let left = pg2os.exit_code(Duration::from_secs(25)).await;
+        signal(opensearch, "CONT");
+        assert_eq!(left, 0);
+        world.catch_up(&world.config(&followed, "")).await;
+        world.assert_equal(&followed).await;
     })
     .await;
 }

@@ -1,6 +1,6 @@
 //! Guarantee 4: gaps are seen, and repaired or stopped on.
 
-use crate::support::{PATIENCE, World, in_world};
+use crate::support::{PATIENCE, World, connect, in_world, servers::Servers};
 
 const T: &str =
     "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 2000) g";
@@ -67,13 +67,34 @@ async fn another_database_with_the_same_pipeline_ends_with_4() {
         world.catch_up(&config).await;
         let other = format!("{}_other", world.name);
         world.sql(&format!("CREATE DATABASE {other} TEMPLATE template0")).await;
-        let there = crate::support::connect(world.servers.pg_port, &other).await;
+        let there = connect(world.servers.pg_port, &other).await;
         there.batch_execute(T).await.unwrap();
         let config = config.replace(&format!("database: {}", world.name), &format!("database: {other}"));
         let (code, log) = world.start(&config, &["run"]).ending(PATIENCE).await;
         world.sql(&format!("DROP DATABASE {other} WITH (FORCE)")).await;
         assert_eq!(code, 4, "{log}");
         assert!(log.contains(&other), "{log}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_server_with_the_same_database_ends_with_4() {
+    in_world(T, async |world| {
+        let config = world.config(&[world.followed("t", &["id"])], "");
+        world.catch_up(&config).await;
+        let other = Servers::private_postgres(&[]);
+        let admin = connect(other.pg_port, "postgres").await;
+        admin.batch_execute(&format!("CREATE DATABASE {}", world.name)).await.unwrap();
+        connect(other.pg_port, &world.name).await.batch_execute(T).await.unwrap();
+        let port = |port: u16| format!("port: {port}");
+        let config = config.replace(&port(world.servers.pg_port), &port(other.pg_port));
+        let (code, log) = world.start(&config, &["run"]).ending(PATIENCE).await;
+        assert_eq!(code, 4, "{log}");
+        assert!(log.contains("it may be another server"), "{log}");
+        let made = connect(other.pg_port, &world.name).await;
+        let made = made.query("SELECT FROM pg_publication", &[]).await.unwrap();
+        assert!(made.is_empty(), "nothing is made on a server that may not be ours");
     })
     .await;
 }

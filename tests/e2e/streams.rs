@@ -166,3 +166,31 @@ async fn a_terminated_walsender_is_replaced() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_backfill_that_was_interrupted_goes_on_where_it_was() {
+    in_world(&T.replace("2000", "30000"), async |world| {
+        let followed = [world.followed("t", &["id"]).with("window: { column: id, rows: 1000 }")];
+        let config = world.config(&followed, "backfill: { parallel: 1 }");
+        let first = world.start(&config, &["run"]);
+        let done = world.index("state");
+        let windows = async || {
+            let documents = world.os.documents(&done).await;
+            documents.values().filter(|d| d.source.get().contains("\"kind\":\"window\"")).count()
+        };
+        world.eventually("some windows are done", async || windows().await >= 3).await;
+        first.kill();
+        let before = windows().await;
+        world.sql("DELETE FROM t WHERE id % 7 = 0; UPDATE t SET n = 1 WHERE id % 5 = 0").await;
+        let (code, log) = world.start(&config, &["run", "--until-caught-up"]).ending(PATIENCE).await;
+        assert_eq!(code, 0);
+        world.assert_equal(&followed).await;
+        let rows = log.split("windows, ").nth(1).unwrap_or_default().split(' ').next().unwrap_or_default();
+        let rows: usize = rows.replace(',', "").parse().unwrap_or_else(|_| panic!("{log}"));
+        assert!(
+            rows <= 30_000 - before * 800,
+            "{before} windows were done, and {rows} rows were read: {log}"
+        );
+    })
+    .await;
+}
