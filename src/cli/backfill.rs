@@ -1,8 +1,23 @@
 //! `pg2os backfill`: fill the indices window by window, once.
 
-use super::exit::{Exit, Failure};
-use crate::config::{Bound, Config};
+use super::{
+    exit::{Exit, Failure},
+    run::failure,
+    signal,
+};
+use crate::{
+    config::{Bound, Config},
+    pipeline::{
+        oneshot::backfill,
+        preview::{Preview, preview},
+        progress::Progress,
+        windows::Range,
+    },
+};
+use chrono::Utc;
 use clap::{ArgAction, Args, builder::FalseyValueParser};
+use indicatif::{HumanBytes, HumanCount};
+use std::sync::Arc;
 
 /// Flags of `backfill`. The tables that were named are in `tables`, filled by the dispatcher.
 #[derive(Debug, Clone, Args)]
@@ -22,7 +37,57 @@ pub struct BackfillArgs {
 }
 
 /// Fills the indices.
-#[expect(clippy::unused_async, reason = "the windows that it will await are not built yet")]
-pub async fn run(_config: Config, _args: BackfillArgs) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, "backfill is not built yet"))
+pub async fn run(mut config: Config, args: BackfillArgs) -> Result<Exit, Failure> {
+    let selected = config.select(&args.tables).map_err(|p| Failure::new(Exit::Usage, p.to_string()))?;
+    config.tables = selected.into_iter().cloned().collect();
+    let today = Utc::now().date_naive();
+    let text = |bound: Option<Bound>| bound.map(|bound| bound.value(today));
+    let range = Range { from: text(args.from), to: text(args.to) };
+    if args.dry_run {
+        let previews = preview(&config, &range).await.map_err(|error| failure(&error))?;
+        previews.iter().for_each(print);
+        return Ok(Exit::Done);
+    }
+
+    let stop = signal::stop_on_signals();
+    let progress = Arc::new(Progress::default());
+    let display = super::progress::show(progress.clone());
+    let result = tokio::select! {
+        biased;
+        () = stop.token.cancelled() => None,
+        result = Box::pin(backfill(Arc::new(config), range, progress.clone())) => Some(result),
+    };
+    display.finish().await;
+    match result {
+        None => Ok(stop.exit()),
+        Some(Err(error)) => Err(failure(&error)),
+        Some(Ok(())) if progress.dead_letters() > 0 => {
+            eprintln!("{} documents were refused and are kept as dead letters", progress.dead_letters());
+            Ok(Exit::No)
+        }
+        Some(Ok(())) => Ok(Exit::Done),
+    }
+}
+
+fn print(preview: &Preview) {
+    let rows: u64 = preview.windows.iter().map(|w| w.rows).sum();
+    println!(
+        "{} → {}: {} rows in {} windows",
+        preview.table,
+        preview.index,
+        HumanCount(rows),
+        preview.windows.len()
+    );
+    for window in &preview.windows {
+        println!(
+            "  {:48} {:>12} rows  about {}",
+            window.label,
+            HumanCount(window.rows).to_string(),
+            HumanBytes(window.bulk_bytes)
+        );
+    }
+    for sample in &preview.samples {
+        println!("  _id {}\n      {}", sample.id, sample.document);
+    }
+    println!("  mapping of a new index: {}\n", preview.mapping);
 }

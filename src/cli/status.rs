@@ -1,8 +1,17 @@
 //! `pg2os status`: where the pipeline stands.
 
-use super::exit::{Exit, Failure};
-use crate::config::{Config, units};
+use super::{
+    exit::{Exit, Failure},
+    run::failure,
+};
+use crate::{
+    config::{Config, units},
+    pipeline::status::{Status, status},
+    sink::TableState,
+};
 use clap::Args;
+use comfy_table::Table;
+use indicatif::{HumanBytes, HumanCount};
 use std::{str::FromStr, time::Duration};
 
 /// Flags of `status`.
@@ -45,9 +54,83 @@ impl FromStr for MaxLag {
 }
 
 /// Prints the state.
-#[expect(clippy::unused_async, reason = "the queries that it will await are not built yet")]
-pub async fn run(_config: Config, _args: StatusArgs) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, "status is not built yet"))
+pub async fn run(config: Config, args: StatusArgs) -> Result<Exit, Failure> {
+    let status = status(&config).await.map_err(|error| failure(&error))?;
+    if args.json {
+        let json = serde_json::to_string_pretty(&status);
+        println!("{}", json.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?);
+    } else {
+        print(&status);
+    }
+    let too_far = args.max_lag.and_then(|limit| too_far_behind(&status, limit));
+    if let Some(why) = &too_far {
+        eprintln!("{why}");
+    }
+    Ok(if status.problems.is_empty() && too_far.is_none() { Exit::Done } else { Exit::No })
+}
+
+/// Why the stream is further behind than `limit`.
+fn too_far_behind(status: &Status, limit: MaxLag) -> Option<String> {
+    let (Some(bytes), Some(seconds)) = (status.lag_bytes, status.lag_seconds) else {
+        return Some("nothing was streamed yet, so the lag is not known".to_owned());
+    };
+    if let Some(most) = limit.bytes.filter(|most| bytes > *most) {
+        return Some(format!("{bytes} bytes of WAL behind, more than the {most} of --max-lag"));
+    }
+    let most = limit.time.filter(|most| seconds > most.as_secs_f64())?;
+    Some(format!("{seconds:.1} s behind, more than the {:.1} of --max-lag", most.as_secs_f64()))
+}
+
+fn print(status: &Status) {
+    let none = || "none".to_owned();
+    println!("pipeline     {}", status.pipeline);
+    match &status.slot {
+        Some(slot) => println!(
+            "slot         {} ({}, {}), confirmed {}, holds back {} of WAL",
+            slot.name,
+            if slot.active { "streaming" } else { "nobody streams" },
+            slot.wal_status.as_deref().unwrap_or("reserves nothing"),
+            slot.confirmed_flush_lsn.map_or_else(none, |lsn| lsn.to_string()),
+            slot.retained_bytes.map_or_else(none, |bytes| HumanBytes(bytes).to_string()),
+        ),
+        None => println!("slot         none"),
+    }
+    match &status.checkpoint {
+        Some(checkpoint) => println!(
+            "checkpoint   {} on timeline {}, written {} by {}",
+            checkpoint.lsn,
+            checkpoint.timeline,
+            checkpoint.time.format("%Y-%m-%d %H:%M:%S UTC"),
+            checkpoint.owner
+        ),
+        None => println!("checkpoint   none"),
+    }
+    if let (Some(bytes), Some(seconds)) = (status.lag_bytes, status.lag_seconds) {
+        println!("lag          {} behind {}, at most {seconds:.1} s", HumanBytes(bytes), status.server_lsn);
+    }
+    println!("dead letters {}", status.dead_letters);
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["table", "index", "state", "windows done", "rows in them", "documents"]);
+    for t in &status.tables {
+        let state = match t.state {
+            TableState::New => "new",
+            TableState::Windows => "windows",
+            TableState::Live => "live",
+        };
+        table.add_row([
+            t.table.clone(),
+            t.index.clone(),
+            state.to_owned(),
+            t.windows_done.to_string(),
+            HumanCount(t.rows).to_string(),
+            t.documents.map_or_else(none, |n| HumanCount(n).to_string()),
+        ]);
+    }
+    println!("{table}");
+    for problem in &status.problems {
+        println!("problem: {problem}");
+    }
 }
 
 #[cfg(test)]

@@ -274,6 +274,7 @@ fn relation(c: &mut Cursor<'_>) -> Result<Relation, DecodeError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::model::Value;

@@ -389,7 +389,7 @@ mod tests {
         push(&mut batch, &action(&target, "1", 3, Change::Index(&[b'x'; 5000])));
         let body = batch.seal();
         batch.recycle(body);
-        assert!(batch.is_empty() && batch.len() == 0 && batch.body.capacity() >= 5000);
+        assert!(batch.is_empty() && batch.live == 0 && batch.body.capacity() >= 5000);
     }
 
     proptest! {

@@ -79,11 +79,6 @@ impl Guard {
             self.lost = None;
         }
     }
-
-    /// Ids that are kept.
-    pub fn len(&self) -> usize {
-        self.deletes.len()
-    }
 }
 
 #[cfg(test)]
@@ -132,7 +127,7 @@ mod tests {
         for (hash, xid) in [(1, 107), (2, 105), (3, 106)] {
             guard.delete(hash, Xid(xid), Version(50));
         }
-        assert_eq!(guard.len(), 0);
+        assert_eq!(guard.deletes.len(), 0);
         assert_eq!(guard.verdict(TABLE, 9, &window("107:110:108", 40)), Verdict::ReadAgain);
         assert_eq!(guard.verdict(TABLE, 9, &window("108:110:", 40)), Verdict::Pass);
         guard.prune(Xid(108));
@@ -145,6 +140,6 @@ mod tests {
         guard.delete(1, Xid(5), Version(50));
         guard.delete(2, Xid(6), Version(50));
         guard.prune(Xid(6));
-        assert_eq!(guard.len(), 1);
+        assert_eq!(guard.deletes.len(), 1);
     }
 }

@@ -13,7 +13,7 @@ const LONGEST_NUMBER: usize = 1000;
 
 /// One field of a document: which column it comes from and how it is written.
 #[derive(Debug, Clone)]
-pub struct Field {
+pub(super) struct Field {
     /// Index of the column in the row.
     pub column: usize,
     /// Name of the field.
@@ -27,7 +27,7 @@ pub struct Field {
 
 impl Field {
     /// The field called `name` from column number `column`.
-    pub fn new(column: usize, name: &str, column_type: &ColumnType) -> Self {
+    pub(super) fn new(column: usize, name: &str, column_type: &ColumnType) -> Self {
         let key = |suffix: &str| {
             let mut key = b",\"".to_vec();
             escape_into(name.as_bytes(), &mut key);
@@ -62,7 +62,7 @@ pub enum Refusal {
 ///
 /// # Errors
 /// A [`Refusal`]; `out` then holds the part written so far.
-pub fn write_document(fields: &[Field], row: &Row<'_>, out: &mut Vec<u8>) -> Result<u32, Refusal> {
+pub(super) fn write_document(fields: &[Field], row: &Row<'_>, out: &mut Vec<u8>) -> Result<u32, Refusal> {
     let start = out.len();
     let mut omitted = 0;
     for field in fields {

@@ -12,7 +12,7 @@ const LONGEST_ID: usize = 512;
 
 /// Column of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyColumn {
+pub(super) struct KeyColumn {
     /// Index of the column in the row.
     pub column: usize,
     /// Is it boolean? `t` and `f` are spelt out.
@@ -30,7 +30,7 @@ pub struct MissingKey {
 ///
 /// # Errors
 /// [`MissingKey`] where the stream did not send the value of a key column.
-pub fn write_plain(key: &[KeyColumn], row: &Row<'_>, out: &mut Vec<u8>) -> Result<(), MissingKey> {
+pub(super) fn write_plain(key: &[KeyColumn], row: &Row<'_>, out: &mut Vec<u8>) -> Result<(), MissingKey> {
     for (position, column) in key.iter().enumerate() {
         if position > 0 {
             out.push(b'|');
@@ -56,7 +56,7 @@ fn escape(mut text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(text);
 }
 
-/// The key column values of a plain id, `None` for NULL: the inverse of [`write_plain`] for text columns.
+/// The key column values of a plain id, `None` for NULL: the inverse of its making, for text columns.
 ///
 /// `None` where `plain` does not have `columns` parts.
 pub fn split_plain(plain: &[u8], columns: usize) -> Option<Vec<Option<Vec<u8>>>> {
@@ -80,14 +80,14 @@ pub fn split_plain(plain: &[u8], columns: usize) -> Option<Vec<Option<Vec<u8>>>>
 }
 
 /// Replaces the plain id in `out[from..]` by its MD5 in lower-case hex.
-pub fn replace_by_md5(out: &mut Vec<u8>, from: usize) {
+pub(super) fn replace_by_md5(out: &mut Vec<u8>, from: usize) {
     let digest = Md5::digest(&out[from..]);
     replace_by_hex(out, from, &digest);
 }
 
 /// Replaces an id in `out[from..]` that OpenSearch would refuse, empty or over 512 bytes, by its SHA-256 in hex.
 /// True where it did.
-pub fn replace_unfit(out: &mut Vec<u8>, from: usize) -> bool {
+pub(super) fn replace_unfit(out: &mut Vec<u8>, from: usize) -> bool {
     let unfit = out.len() == from || out.len() - from > LONGEST_ID;
     if unfit {
         let digest = Sha256::digest(&out[from..]);

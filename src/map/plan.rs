@@ -97,13 +97,18 @@ impl TablePlan {
     pub fn write_id(&self, row: &Row<'_>, buffers: &mut IdBuffers) -> Result<(), MissingKey> {
         buffers.plain.clear();
         id::write_plain(&self.key, row, &mut buffers.plain)?;
-        buffers.id.clear();
-        buffers.id.extend_from_slice(&buffers.plain);
-        if self.id_form == IdForm::Md5 {
-            id::replace_by_md5(&mut buffers.id, 0);
-        }
-        id::replace_unfit(&mut buffers.id, 0);
+        self.id_of_plain(&buffers.plain, &mut buffers.id);
         Ok(())
+    }
+
+    /// Fills `id` with the document id that belongs to a plain one.
+    pub fn id_of_plain(&self, plain: &[u8], id: &mut Vec<u8>) {
+        id.clear();
+        id.extend_from_slice(plain);
+        if self.id_form == IdForm::Md5 {
+            id::replace_by_md5(id, 0);
+        }
+        id::replace_unfit(id, 0);
     }
 
     /// Key column values of `row`, for a lookup.
@@ -120,12 +125,31 @@ impl TablePlan {
         self.fields.iter().any(|f| row.value(f.column) == Value::Unchanged)
     }
 
-    /// Appends the document of `row`; see [`document::write_document`].
+    /// Appends the document of `row` and returns how many values JSON has no form for.
     ///
     /// # Errors
     /// No document that OpenSearch could take.
     pub fn write_document(&self, row: &Row<'_>, out: &mut Vec<u8>) -> Result<u32, Refusal> {
         document::write_document(&self.fields, row, out)
+    }
+
+    /// Appends the document of `row` if it has one of at most `most` bytes; returns the number of values left out.
+    ///
+    /// # Errors
+    /// The reason why the row becomes a dead letter; `out` holds what was made of it.
+    pub fn write_fitting_document(
+        &self,
+        row: &Row<'_>,
+        most: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<u32, String> {
+        let start = out.len();
+        let omitted = self.write_document(row, out).map_err(|refusal| refusal.to_string())?;
+        let bytes = out.len() - start;
+        if bytes > most {
+            return Err(format!("the document has {bytes} bytes; bulk.max_document_bytes is {most}"));
+        }
+        Ok(omitted)
     }
 
     /// Takes key values that `new` lacks from `old`, and under identity FULL every unchanged value (both rows lie in

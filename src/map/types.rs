@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// How the text of a value becomes JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Encoding {
+pub(super) enum Encoding {
     /// The digits as they are.
     Integer,
     /// The digits as they are; NaN and the infinities are left out.
@@ -31,49 +31,59 @@ pub enum Encoding {
 }
 
 /// One built-in type.
-pub struct TypeRow {
+pub(super) struct TypeRow {
     /// `pg_type.oid`.
     pub oid: u32,
     /// `pg_type.typarray`.
     pub array_oid: u32,
-    /// Name, for messages and docs.
-    pub name: &'static str,
     /// The JSON of its values.
     pub encoding: Encoding,
     /// Field mapping of a new index from the type modifier (OpenSearch docs: "Supported field types").
     pub mapping: fn(i32) -> Value,
 }
 
-const fn row(
-    oid: u32,
-    array_oid: u32,
-    name: &'static str,
-    encoding: Encoding,
-    mapping: fn(i32) -> Value,
-) -> TypeRow {
-    TypeRow { oid, array_oid, name, encoding, mapping }
+const fn row(oid: u32, array_oid: u32, encoding: Encoding, mapping: fn(i32) -> Value) -> TypeRow {
+    TypeRow { oid, array_oid, encoding, mapping }
 }
 
 /// The built-in types that are more than their text (oids: PostgreSQL's `pg_type.dat`).
-pub static TYPES: &[TypeRow] = &[
-    row(21, 1005, "smallint", Encoding::Integer, |_| number("short")),
-    row(23, 1007, "integer", Encoding::Integer, |_| number("integer")),
-    row(20, 1016, "bigint", Encoding::Integer, |_| number("long")),
-    row(26, 1028, "oid", Encoding::Integer, |_| number("long")),
-    row(700, 1021, "real", Encoding::Float, |_| number("float")),
-    row(701, 1022, "double precision", Encoding::Float, |_| number("double")),
-    row(1700, 1231, "numeric", Encoding::Numeric, numeric),
-    row(16, 1000, "boolean", Encoding::Boolean, |_| json!({"type": "boolean"})),
-    row(25, 1009, "text", Encoding::Text, |_| text()),
-    row(1043, 1015, "character varying", Encoding::Text, |_| text()),
-    row(1042, 1014, "character", Encoding::Text, |_| text()),
-    row(19, 1003, "name", Encoding::Text, |_| text()),
-    row(2950, 2951, "uuid", Encoding::Text, |_| keyword()),
-    row(1082, 1182, "date", Encoding::Date, |_| json!({"type": "date"})),
-    row(1114, 1115, "timestamp without time zone", Encoding::Timestamp, |_| json!({"type": "date"})),
-    row(1184, 1185, "timestamp with time zone", Encoding::TimestampUtc, |_| json!({"type": "date"})),
-    row(114, 199, "json", Encoding::Json, |_| json!({"type": "flat_object"})),
-    row(3802, 3807, "jsonb", Encoding::Json, |_| json!({"type": "flat_object"})),
+pub(super) static TYPES: &[TypeRow] = &[
+    // smallint
+    row(21, 1005, Encoding::Integer, |_| number("short")),
+    // integer
+    row(23, 1007, Encoding::Integer, |_| number("integer")),
+    // bigint
+    row(20, 1016, Encoding::Integer, |_| number("long")),
+    // oid
+    row(26, 1028, Encoding::Integer, |_| number("long")),
+    // real
+    row(700, 1021, Encoding::Float, |_| number("float")),
+    // double precision
+    row(701, 1022, Encoding::Float, |_| number("double")),
+    // numeric
+    row(1700, 1231, Encoding::Numeric, numeric),
+    // boolean
+    row(16, 1000, Encoding::Boolean, |_| json!({"type": "boolean"})),
+    // text
+    row(25, 1009, Encoding::Text, |_| text()),
+    // character varying
+    row(1043, 1015, Encoding::Text, |_| text()),
+    // character
+    row(1042, 1014, Encoding::Text, |_| text()),
+    // name
+    row(19, 1003, Encoding::Text, |_| text()),
+    // uuid
+    row(2950, 2951, Encoding::Text, |_| keyword()),
+    // date
+    row(1082, 1182, Encoding::Date, |_| json!({"type": "date"})),
+    // timestamp without time zone
+    row(1114, 1115, Encoding::Timestamp, |_| json!({"type": "date"})),
+    // timestamp with time zone
+    row(1184, 1185, Encoding::TimestampUtc, |_| json!({"type": "date"})),
+    // json
+    row(114, 199, Encoding::Json, |_| json!({"type": "flat_object"})),
+    // jsonb
+    row(3802, 3807, Encoding::Json, |_| json!({"type": "flat_object"})),
 ];
 
 /// A term over 32,766 bytes fails its document; 8,191 characters of at most 4 bytes never reach it.
@@ -130,7 +140,7 @@ pub fn is_built_in(oid: u32) -> bool {
 }
 
 /// The encoding of a column's values.
-pub fn encoding(column_type: &ColumnType) -> Encoding {
+pub(super) fn encoding(column_type: &ColumnType) -> Encoding {
     match &column_type.element {
         Some(element) => Encoding::Array(Box::new(encoding(element))),
         None => scalar_row(column_type.oid).map_or(Encoding::Text, |t| t.encoding.clone()),
@@ -138,7 +148,7 @@ pub fn encoding(column_type: &ColumnType) -> Encoding {
 }
 
 /// The mapping of a field in a new index; an array has its element's, since OpenSearch has no array type.
-pub fn mapping(column_type: &ColumnType) -> Value {
+pub(super) fn mapping(column_type: &ColumnType) -> Value {
     match &column_type.element {
         // A flat_object takes objects only, and no nested arrays of them.
         Some(element) if has_json_sibling(element) => json!({"type": "object", "enabled": false}),
@@ -148,7 +158,7 @@ pub fn mapping(column_type: &ColumnType) -> Value {
 }
 
 /// Does the field have a sibling `NAME__json` for what a flat_object cannot take?
-pub fn has_json_sibling(column_type: &ColumnType) -> bool {
+pub(super) fn has_json_sibling(column_type: &ColumnType) -> bool {
     matches!(encoding(column_type), Encoding::Json)
 }
 

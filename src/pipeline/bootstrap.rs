@@ -3,29 +3,27 @@
 //! The floor (steps 2 to 4), then windows in any order and in parallel, each in a short transaction; a window is done
 //! when every one of its rows was answered. After the last window of a table that has older documents comes the sweep.
 
-use super::{error::PipelineError, progress::Progress, tables::Tables};
+use super::{
+    error::PipelineError,
+    progress::Progress,
+    reading::{self, WindowReading},
+    tables::Tables,
+    windows::{self, Range},
+};
 use crate::{
     config::{self, Config},
-    decode::CopyDecoder,
-    lanes::{Action, Change, Lanes, RowPushed, TableNo, WindowRows},
-    map::IdBuffers,
-    model::{Epochs, Version, Xid},
+    lanes::{Action, Change, Lanes, TableNo, WindowRows},
+    model::{Epochs, Xid},
     sink::{self, Floor, StateStore, TableRecord, TableState, Versions, WindowRecord, WindowState},
-    source::{
-        self, copy,
-        floor::{self, ReadPoint},
-        window::{self, WindowRange},
-    },
+    source::{self, floor, window::WindowRange},
 };
-use futures_util::StreamExt;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_postgres::Client;
-use tokio_util::sync::CancellationToken;
 
 /// The slot may have been taken from an instance whose last requests start this much later.
 const TAKEOVER: Duration = Duration::from_secs(60);
@@ -54,6 +52,19 @@ impl Work {
         if begun || after_gap {
             self.record.state = TableState::New;
             self.record.floor = None;
+            self.record.sweep = true;
+            state.write_table(&self.record).await?;
+        }
+        Ok(())
+    }
+
+    /// A backfill without the stream is about to write: what it leaves of rows that go before the stream begins must be
+    /// swept by the process that fills the table for it.
+    ///
+    /// # Errors
+    /// The state could not be written.
+    pub async fn note_foreign_rows(&mut self, state: &StateStore) -> Result<(), PipelineError> {
+        if self.record.state == TableState::New && !self.record.sweep {
             self.record.sweep = true;
             state.write_table(&self.record).await?;
         }
@@ -91,18 +102,11 @@ struct Job {
 }
 
 impl Bootstrap {
-    /// Starts to read what is not live yet; ends when all of it is.
-    pub fn spawn(self, work: Vec<Work>, session: CancellationToken) -> JoinHandle<Result<(), PipelineError>> {
-        tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                () = session.cancelled() => Ok(()),
-                result = Box::pin(self.fill(work)) => result,
-            }
-        })
-    }
-
-    async fn fill(self, mut work: Vec<Work>) -> Result<(), PipelineError> {
+    /// Reads what is not live yet; ends when all of it is.
+    ///
+    /// # Errors
+    /// The session is lost; windows that are done stay done.
+    pub async fn fill(self, mut work: Vec<Work>) -> Result<(), PipelineError> {
         work.retain(|w| w.record.state != TableState::Live);
         if work.is_empty() {
             self.lanes.stop_guarding();
@@ -156,28 +160,12 @@ impl Bootstrap {
     async fn plan(&self, primary: &Client, work: &Work) -> Result<Vec<Job>, PipelineError> {
         let table = self.tables.get(work.table);
         let Some(floor) = work.record.floor else { return Ok(vec![]) };
-        let chosen = match &work.window {
-            Some(window) => Some(window.clone()),
-            None => {
-                let (window, why) = window::choose(&table.schema);
-                tracing::info!(windows = why, "windows chosen");
-                window
-            }
-        };
-        let ranges = match chosen {
-            None => vec![WindowRange::Whole],
-            Some(mut window) => {
-                // The stream indexes rows whatever their date, so the end of the range is for one-shot backfills.
-                window.to = None;
-                let filter = table.schema.row_filter.as_deref();
-                let bounds = window::bounds(primary, &table.schema, &window.column, filter).await?;
-                let plan = window::plan(&table.schema, &window, &bounds, chrono::Utc::now())?;
-                if let Some(note) = plan.note {
-                    tracing::info!(note);
-                }
-                plan.windows
-            }
-        };
+        let mut window = work.window.clone();
+        if let Some(window) = &mut window {
+            // The stream indexes rows whatever their date, so the end of the range is for one-shot backfills.
+            window.to = None;
+        }
+        let ranges = windows::divide(primary, table, window, &Range::default(), chrono::Utc::now()).await?;
         let done = self.state.windows(&work.record.table).await?;
         let is_done = |number: u64, range: &WindowRange| {
             let predicate = range.predicate().unwrap_or_default();
@@ -234,24 +222,13 @@ impl Bootstrap {
                 let id = document.id.as_bytes();
                 let action =
                     Action { target: &table.target, id, plain_id: id, version, change: Change::Delete };
-                self.push_row(&action, &sweeping).await;
+                reading::queue(&self.lanes, &action, &sweeping).await;
                 deleted += 1;
             }
         }
         sweeping.answered().await;
         tracing::info!(table = %name, deleted, "documents without a row swept");
         Ok(())
-    }
-
-    /// Queues a row, waiting for room; false where its window must be read again.
-    async fn push_row(&self, action: &Action<'_>, window: &WindowRows) -> bool {
-        loop {
-            match self.lanes.push_row(action, window) {
-                RowPushed::Queued | RowPushed::Dropped => return true,
-                RowPushed::Full(lane) => self.lanes.room(lane).await,
-                RowPushed::ReadAgain => return false,
-            }
-        }
     }
 }
 
@@ -295,11 +272,19 @@ impl Shared {
         let read = floor::snapshot(client).await?;
         let open = opening.opened(read.snapshot.xmin);
         floor::wait_flushed(&self.primary, &read).await?;
-        let Some((rows, reading)) = self.copy_rows(client, job, &read, version).await? else {
-            return Ok(false);
+        let window = WindowRows::new(read.snapshot, version);
+        let reading = WindowReading {
+            table,
+            number: job.table,
+            predicate: job.range.predicate(),
+            label: job.range.label(),
+            lanes: &bootstrap.lanes,
+            progress: &bootstrap.progress,
+            max_document_bytes: bootstrap.config.bulk.max_document_bytes,
         };
+        let Some(rows) = reading.copy(client, &window, |_| ()).await? else { return Ok(false) };
         client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
-        reading.answered().await;
+        window.answered().await;
         if let Some(xmin) = open.close() {
             bootstrap.lanes.prune_guards(xmin);
         }
@@ -315,59 +300,6 @@ impl Shared {
         bootstrap.state.write_window(&record, &bootstrap.epochs).await?;
         bootstrap.progress.window_done(job.table);
         Ok(true)
-    }
-
-    async fn copy_rows(
-        &self,
-        client: &Client,
-        job: &Job,
-        read: &ReadPoint,
-        version: Version,
-    ) -> Result<Option<(u64, WindowRows)>, PipelineError> {
-        let bootstrap = &self.bootstrap;
-        let table = bootstrap.tables.get(job.table);
-        let columns: Vec<&str> = table.schema.columns.iter().map(|c| c.name.as_str()).collect();
-        let filter = table.schema.row_filter.as_deref();
-        let sql = copy::copy_sql(&table.schema, &columns, filter, job.range.predicate().as_deref());
-        let reading = WindowRows::new(read.snapshot.clone(), version);
-        let bad = |what: String| PipelineError::Row {
-            table: table.schema.name.to_string(),
-            window: job.range.label(),
-            what,
-        };
-        let (mut decoder, mut ids, mut document) = (CopyDecoder::default(), IdBuffers::default(), vec![]);
-        let (mut rows, mut bytes) = (0_u64, 0_u64);
-        let mut lines = Box::pin(copy::read(client, &sql).await?);
-        while let Some(line) = lines.next().await {
-            let line = line?;
-            let row = decoder.decode(&line, columns.len()).map_err(|error| bad(error.to_string()))?;
-            table.plan.write_id(&row, &mut ids).map_err(|_| bad("a key column is missing".to_owned()))?;
-            document.clear();
-            let refusal = match table.plan.write_document(&row, &mut document) {
-                Ok(_) => {
-                    let most = bootstrap.config.bulk.max_document_bytes;
-                    let is = document.len();
-                    (is > most)
-                        .then(|| format!("the document has {is} bytes; bulk.max_document_bytes is {most}"))
-                }
-                Err(refusal) => Some(refusal.to_string()),
-            };
-            let change = match &refusal {
-                None => Change::Index(&document),
-                Some(reason) => Change::Refused { reason, document: &document },
-            };
-            let action = Action { target: &table.target, id: &ids.id, plain_id: &ids.plain, version, change };
-            if !bootstrap.push_row(&action, &reading).await {
-                return Ok(None);
-            }
-            rows += 1;
-            bytes += line.len() as u64;
-            if rows.is_multiple_of(1024) {
-                bootstrap.progress.rows_read(job.table, 1024, std::mem::take(&mut bytes));
-            }
-        }
-        bootstrap.progress.rows_read(job.table, rows % 1024, bytes);
-        Ok(Some((rows, reading)))
     }
 }
 

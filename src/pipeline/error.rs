@@ -1,6 +1,6 @@
 //! Why a session or a command ends, and what that means for the next try.
 
-use super::{intake::IntakeError, lookups::LookupError, reader::ReaderError};
+use super::{intake::IntakeError, reader::ReaderError};
 use crate::{
     map::{BadFieldName, MissingIdColumn},
     model::VersionError,
@@ -17,16 +17,13 @@ pub enum PipelineError {
     Source(#[from] SourceError),
     /// PostgreSQL: a query.
     #[error(transparent)]
-    Query(#[from] QueryError),
+    Query(#[from] Box<QueryError>),
     /// OpenSearch.
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// The stream.
     #[error(transparent)]
     Reader(#[from] ReaderError),
-    /// Lookups.
-    #[error(transparent)]
-    Lookup(#[from] LookupError),
     /// Versions.
     #[error(transparent)]
     Version(#[from] VersionError),
@@ -57,6 +54,12 @@ pub enum PipelineError {
     /// A thread or task ended without a word: a defect of pg2os.
     #[error("{0} ended unexpectedly; please report this with the log")]
     Ended(&'static str),
+}
+
+impl From<QueryError> for PipelineError {
+    fn from(error: QueryError) -> Self {
+        PipelineError::Query(Box::new(error))
+    }
 }
 
 /// What an error means.
@@ -94,10 +97,8 @@ impl PipelineError {
             _ => Meaning::NeedsCure,
         };
         match self {
-            E::Source(error)
-            | E::Reader(ReaderError::Source(error))
-            | E::Lookup(LookupError::Connect(error)) => source(error),
-            E::Query(error) | E::Lookup(LookupError::Query(error)) => query(error),
+            E::Source(error) | E::Reader(ReaderError::Source(error)) => source(error),
+            E::Query(error) => query(error),
             // Another instance was quicker: it has, or is about to take, the slot.
             E::Sink(SinkError::Superseded { .. }) => Meaning::Busy,
             E::Reader(ReaderError::Silent(_)) => Meaning::Transient,
@@ -112,7 +113,6 @@ impl PipelineError {
             E::Reader(ReaderError::Intake(_))
             | E::Version(_)
             | E::Configuration(_)
-            | E::Lookup(LookupError::Row { .. })
             | E::Row { .. }
             | E::Ended(_) => Meaning::NeedsCure,
             E::SlotBusy { .. } => Meaning::Busy,

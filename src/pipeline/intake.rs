@@ -2,15 +2,17 @@
 //!
 //! Runs on the reader thread. No clock, no I/O: what needs either is returned as a [`Need`].
 
-use super::tables::{Table, Tables};
+use super::{
+    relations::{self, Relations},
+    tables::{Table, Tables},
+    waiting::Waiting,
+};
 use crate::{
     config::OnTruncate,
-    decode::{DecodeError, Decoder, Message, OldRow, Relation, RelationIdentity},
+    decode::{DecodeError, Decoder, Message, OldRow, Relation},
     lanes::{Action, Change, Lanes, LookupKey, TableNo},
     map::{self, IdBuffers, MissingIdColumn, Ordinals, Place, TablePlan},
-    model::{
-        Cell, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid, quote_identifier,
-    },
+    model::{Cell, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid},
 };
 use std::{collections::VecDeque, sync::Arc};
 
@@ -111,9 +113,7 @@ pub struct Intake {
 #[derive(Debug)]
 struct State {
     ordinals: Ordinals,
-    /// Plans of the relations seen, by oid; `None` for tables that are not configured.
-    relations: Vec<(u32, Option<(TableNo, TablePlan)>)>,
-    recent: usize,
+    relations: Relations,
     open: Option<Transaction>,
     near: Xid,
     ids: IdBuffers,
@@ -125,48 +125,6 @@ struct State {
     /// A relation with types that are not known yet.
     undescribed: Option<Relation>,
     counts: IntakeCounts,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    table: TableNo,
-    id: Vec<u8>,
-    plain_id: Vec<u8>,
-    version: Version,
-    change: WaitingChange,
-    xid: Xid,
-}
-
-#[derive(Debug)]
-enum WaitingChange {
-    Index(Vec<u8>),
-    Delete,
-    Lookup(LookupKey),
-    Refused { reason: String, document: Vec<u8> },
-}
-
-impl Waiting {
-    fn new(action: &Action<'_>, xid: Xid) -> Self {
-        let change = match &action.change {
-            Change::Index(document) => WaitingChange::Index(document.to_vec()),
-            Change::Delete => WaitingChange::Delete,
-            Change::Lookup(key) => WaitingChange::Lookup(key.clone()),
-            Change::Refused { reason, document } => {
-                WaitingChange::Refused { reason: (*reason).to_owned(), document: document.to_vec() }
-            }
-        };
-        let (id, plain_id) = (action.id.to_vec(), action.plain_id.to_vec());
-        Waiting { table: action.target.table, id, plain_id, version: action.version, change, xid }
-    }
-
-    fn change(&self) -> Change<'_> {
-        match &self.change {
-            WaitingChange::Index(document) => Change::Index(document),
-            WaitingChange::Delete => Change::Delete,
-            WaitingChange::Lookup(key) => Change::Lookup(key.clone()),
-            WaitingChange::Refused { reason, document } => Change::Refused { reason, document },
-        }
-    }
 }
 
 impl Intake {
@@ -181,8 +139,7 @@ impl Intake {
     ) -> Self {
         let state = State {
             ordinals: Ordinals::default(),
-            relations: vec![],
-            recent: 0,
+            relations: Relations::default(),
             open: None,
             near,
             ids: IdBuffers::default(),
@@ -234,7 +191,7 @@ impl Intake {
                 return Ok(None);
             }
             Message::Relation(relation) => {
-                let unknown = unknown_types(&self.tables, &self.types, &relation);
+                let unknown = relations::unknown_types(&self.tables, &self.types, &relation);
                 if unknown.is_empty() {
                     self.describe(&relation)?;
                     return Ok(None);
@@ -250,7 +207,7 @@ impl Intake {
                 let version = self.epochs.version(transaction.commit, state.ordinals.of_truncate(place))?;
                 let configured = relations
                     .iter()
-                    .filter_map(|oid| state.table(*oid))
+                    .filter_map(|oid| state.relations.table(*oid))
                     .filter(|no| self.tables.get(*no).on_truncate == OnTruncate::Delete);
                 let configured: Vec<TableNo> = configured.collect();
                 for table in &configured {
@@ -308,27 +265,7 @@ impl Intake {
     }
 
     fn describe(&mut self, relation: &Relation) -> Result<(), IntakeError> {
-        let plan = plan_of(&self.tables, &self.types, relation)?;
-        let relations = &mut self.state.relations;
-        relations.retain(|(oid, _)| *oid != relation.oid);
-        relations.push((relation.oid, plan));
-        Ok(())
-    }
-}
-
-impl State {
-    fn table(&self, oid: u32) -> Option<TableNo> {
-        self.relations.iter().find(|(o, _)| *o == oid)?.1.as_ref().map(|(no, _)| *no)
-    }
-
-    /// Place of relation `oid` in `relations`; rows come in runs of one table.
-    fn relation(&mut self, oid: u32) -> Result<usize, IntakeError> {
-        if self.relations.get(self.recent).is_none_or(|(o, _)| *o != oid) {
-            let found = self.relations.iter().position(|(o, _)| *o == oid);
-            self.recent =
-                found.ok_or(IntakeError::Protocol("a change of a relation it has not described"))?;
-        }
-        Ok(self.recent)
+        self.state.relations.describe(&self.tables, &self.types, relation)
     }
 }
 
@@ -348,11 +285,10 @@ impl RowChange<'_> {
         new: Option<Row<'_>>,
     ) -> Result<(), IntakeError> {
         let transaction = state.open.ok_or(IntakeError::Protocol("a change outside a transaction"))?;
-        let at = state.relation(relation)?;
         let place = state.ordinals.next_change();
         let State { relations, ordinals, ids, old_ids, document, cells, counts, waiting, .. } = state;
-        let Some((no, plan)) = &relations[at].1 else { return Ok(()) };
-        let table = self.tables.get(*no);
+        let Some((no, plan)) = relations.find(relation)? else { return Ok(()) };
+        let table = self.tables.get(no);
         let missing = |m: map::MissingKey| IntakeError::MissingKey {
             table: table.schema.name.to_string(),
             position: m.position,
@@ -409,15 +345,12 @@ impl RowChange<'_> {
             return Ok(());
         }
         document.clear();
-        let refusal = match plan.write_document(&new, document) {
+        let refusal = match plan.write_fitting_document(&new, self.max_document_bytes, document) {
             Ok(omitted) => {
                 counts.omitted_values += u64::from(omitted);
-                (document.len() > self.max_document_bytes).then(|| {
-                    let (is, may) = (document.len(), self.max_document_bytes);
-                    format!("the document has {is} bytes; bulk.max_document_bytes is {may}")
-                })
+                None
             }
-            Err(refusal) => Some(refusal.to_string()),
+            Err(reason) => Some(reason),
         };
         let change = match &refusal {
             None => Change::Index(document),
@@ -468,37 +401,6 @@ impl RowChange<'_> {
     }
 }
 
-fn unknown_types(tables: &Tables, types: &TypeCatalog, relation: &Relation) -> Vec<u32> {
-    if tables.find(&relation.schema, &relation.name).is_none() {
-        return vec![];
-    }
-    let oids = relation.columns.iter().map(|c| c.type_oid);
-    oids.filter(|oid| !map::is_built_in(*oid) && !types.contains_key(oid)).collect()
-}
-
-fn plan_of(
-    tables: &Tables,
-    types: &TypeCatalog,
-    relation: &Relation,
-) -> Result<Option<(TableNo, TablePlan)>, IntakeError> {
-    let Some(no) = tables.find(&relation.schema, &relation.name) else { return Ok(None) };
-    let table = tables.get(no);
-    let name = table.schema.name.to_string();
-    let columns: Vec<_> = relation
-        .columns
-        .iter()
-        .map(|c| (c.name.clone(), map::resolve(c.type_oid, c.modifier, types)))
-        .collect();
-    let plan = TablePlan::new(&table.spec, relation.oid, &columns)
-        .map_err(|source| IntakeError::IdColumn { table: name.clone(), source })?;
-    let outside = table.spec.id.iter().find(|id| !relation.columns.iter().any(|c| c.key && c.name == **id));
-    if let Some(column) = outside.filter(|_| relation.identity != RelationIdentity::Full) {
-        let quoted = table.schema.name.quoted();
-        return Err(IntakeError::Identity {
-            table: name,
-            column: quote_identifier(column),
-            cure: format!("ALTER TABLE {quoted} REPLICA IDENTITY FULL;"),
-        });
-    }
-    Ok(Some((no, plan)))
-}
+#[cfg(test)]
+#[path = "intake_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::tables::{Table, Tables};
 use crate::{
-    config::Postgres,
+    config::{Config, Postgres},
     decode::CopyDecoder,
     lanes::{Batch, EntryKind, TableNo},
     map::IdBuffers,
@@ -38,6 +38,9 @@ pub enum LookupError {
     },
 }
 
+/// The document of a current row, or why it has none, with what was made of it.
+type Decided = Result<Vec<u8>, (String, Vec<u8>)>;
+
 /// Reads current rows for all lanes over one connection.
 #[derive(Debug)]
 pub struct Lookups {
@@ -45,12 +48,20 @@ pub struct Lookups {
     application_name: String,
     client: Mutex<Option<Client>>,
     tables: Arc<Tables>,
+    max_document_bytes: usize,
 }
 
 impl Lookups {
     /// Lookups of `tables`; connects when first needed.
-    pub fn new(config: Postgres, application_name: String, tables: Arc<Tables>) -> Self {
-        Lookups { config, application_name, client: Mutex::new(None), tables }
+    pub fn new(config: &Config, application_name: String, tables: Arc<Tables>) -> Self {
+        let max_document_bytes = config.bulk.max_document_bytes;
+        Lookups {
+            config: config.postgres.clone(),
+            application_name,
+            client: Mutex::new(None),
+            tables,
+            max_document_bytes,
+        }
     }
 
     /// Decides every lookup entry of `batch`.
@@ -106,21 +117,19 @@ impl Lookups {
         let sql = lookup::lookup_sql(&table.schema, &columns, &table.spec.id, filter, &keys)?;
         let rows = self.read(&sql, sees_all).await?;
 
-        let mut found: HashMap<Vec<u8>, Result<Vec<u8>, (String, Vec<u8>)>> = HashMap::new();
+        let mut found: HashMap<Vec<u8>, Decided> = HashMap::new();
         let (mut decoder, mut ids) = (CopyDecoder::default(), IdBuffers::default());
         for line in rows {
             let bad = |what: String| LookupError::Row { table: table.schema.name.to_string(), what };
             let row = decoder.decode(&line, columns.len()).map_err(|e| bad(e.to_string()))?;
             table.plan.write_id(&row, &mut ids).map_err(|_| bad("a key column is missing".to_owned()))?;
             let mut document = vec![];
-            let made = table.plan.write_document(&row, &mut document);
-            found.insert(
-                ids.id.clone(),
-                match made {
-                    Ok(_) => Ok(document),
-                    Err(refusal) => Err((refusal.to_string(), document)),
-                },
-            );
+            let made = table.plan.write_fitting_document(&row, self.max_document_bytes, &mut document);
+            let decided = match made {
+                Ok(_) => Ok(document),
+                Err(reason) => Err((reason, document)),
+            };
+            found.insert(ids.id.clone(), decided);
         }
         for at in entries {
             match found.get(batch.id_of(batch.entry(*at))) {

@@ -10,15 +10,24 @@
 //!          └─ checkpoint:     tracker → state document → reader
 //! ```
 
+mod assistant;
 pub mod bootstrap;
+mod checkpoint;
 pub mod deliver;
 pub mod error;
 pub mod intake;
 pub mod lookups;
+pub mod oneshot;
 pub mod position;
 pub mod prepare;
+pub mod preview;
 pub mod progress;
 pub mod reader;
+pub mod reading;
+mod relations;
 pub mod run;
 pub mod session;
+pub mod status;
 pub mod tables;
+mod waiting;
+pub mod windows;

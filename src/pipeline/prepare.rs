@@ -7,10 +7,12 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    lanes::Target,
+    lanes::{TableNo, Target},
     map::{TablePlan, TableSpec, properties},
-    model::{Epochs, TableSchema, Version},
-    sink::{self, Client, IndexDefinition, Owner, StateStore, TableRecord, TableState, Versions},
+    model::{Epochs, TableName, TableSchema, Version},
+    sink::{
+        self, Client, EpochRecord, IndexDefinition, Owner, StateStore, TableRecord, TableState, Versions,
+    },
     source::{
         catalog,
         identity::{self, IdRules},
@@ -18,8 +20,10 @@ use crate::{
         replication::SystemIdentity,
         server,
         slot::SlotState,
+        window,
     },
 };
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 /// Tables that are known on both sides.
@@ -81,23 +85,57 @@ pub async fn published(
     config: &Config,
     schemas: Vec<TableSchema>,
 ) -> Result<Vec<TableSchema>, PipelineError> {
-    // Tables may be spread over several publications of an administrator; only a single one is made and completed.
-    let [publication] = &config.postgres.publications[..] else { return Ok(schemas) };
     let wanted: Vec<Wanted<'_>> = schemas
         .iter()
         .zip(&config.tables)
         .map(|(table, configured)| Wanted { table, filter: configured.filter.as_deref() })
         .collect();
-    if publication::ensure(control, publication, Actions::All, &wanted).await?
-        == publication::PublicationState::Existed
-    {
+    // Tables may be spread over several publications of an administrator; only a single one is made and completed.
+    let [publication] = &config.postgres.publications[..] else {
+        check_publications(control, &config.postgres.publications, &wanted).await?;
+        return Ok(schemas);
+    };
+    let found = publication::ensure(control, publication, Actions::All, &wanted).await?;
+    if found == publication::PublicationState::Existed {
         return Ok(schemas);
     }
     // Columns and filter may differ now that the tables are published.
     self::schemas(control, config).await
 }
 
-/// Reads every configured table.
+/// Is every table in one of several publications, published as pg2os needs it?
+async fn check_publications(
+    control: &tokio_postgres::Client,
+    publications: &[String],
+    wanted: &[Wanted<'_>],
+) -> Result<(), PipelineError> {
+    let mut unpublished: Vec<&TableName> = wanted.iter().map(|w| &w.table.name).collect();
+    for publication in publications {
+        let names = publication::tables_of(control, publication).await?;
+        let wanted: Vec<_> = wanted.iter().filter(|w| names.contains(&w.table.name)).copied().collect();
+        if let Some(missing) = publication::inspect(control, publication, Actions::All, &wanted).await? {
+            return Err(PipelineError::Configuration(format!(
+                "publication {publication} does not publish what pg2os needs; run as its owner: {}",
+                missing.sql
+            )));
+        }
+        unpublished.retain(|name| !names.contains(name));
+    }
+    if unpublished.is_empty() {
+        return Ok(());
+    }
+    let list =
+        |text: fn(&TableName) -> String| unpublished.iter().map(|n| text(n)).collect::<Vec<_>>().join(", ");
+    Err(PipelineError::Configuration(format!(
+        "no publication of postgres.publication ({}) has {}, so its changes would never come; run as its owner: ALTER \
+         PUBLICATION … ADD TABLE {}",
+        publications.join(", "),
+        list(TableName::to_string),
+        list(TableName::quoted)
+    )))
+}
+
+/// Reads every configured table as it is; nothing is made.
 ///
 /// # Errors
 /// All problems of all tables at once.
@@ -120,6 +158,11 @@ pub async fn schemas(
                     identity::check_id(control, &schema, &id_of(table, &schema), rules).await
                 {
                     transient_or(error, &table.place, &mut problems)?;
+                }
+                if let Some(window) = &table.window
+                    && let Err(error) = window::check(&schema, window, chrono::Utc::now())
+                {
+                    problems.push(format!("{}.window: {error}", table.place));
                 }
                 schemas.push(schema);
             }
@@ -159,15 +202,9 @@ pub async fn tables(
 ) -> Result<Prepared, PipelineError> {
     let (mut tables, mut work, mut indices) = (Tables::default(), vec![], vec![]);
     for (configured, schema) in config.tables.iter().zip(schemas) {
-        let spec = TableSpec {
-            id: id_of(configured, &schema),
-            id_form: configured.id_form,
-            exclude: configured.exclude_columns.clone(),
-            rename: configured.rename.clone(),
-        };
         let name = schema.name.to_string();
-        let properties = properties(&spec, &schema.columns, &configured.mapping)
-            .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
+        let number = tables.next();
+        let (table, properties) = join(configured, schema, number)?;
         let owner = Owner {
             pipeline: config.name.clone(),
             source: sink::Source {
@@ -181,27 +218,41 @@ pub async fn tables(
         if index.created {
             tracing::info!(index = index.concrete, alias = index.name, table = name, "index created");
         }
-        let digest = digest(&spec, &schema);
-        let record = table_record(state, &name, &index, digest).await?;
-        let columns: Vec<_> =
-            schema.columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
-        let plan = TablePlan::new(&spec, schema.oid, &columns)
-            .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
-        let number = tables.add(|number| Table {
-            target: Target::new(number, &configured.index),
-            schema,
-            spec,
-            on_truncate: configured.on_truncate,
-            plan,
-        });
+        let record = table_record(client, state, &name, &index, digest(&table)).await?;
+        tables.push(table);
         work.push(Work { table: number, record, window: configured.window.clone() });
         indices.push(index);
     }
     Ok(Prepared { tables, work, indices })
 }
 
+/// Joins the configuration and the catalog's description of one table; also the fields of a new index.
+///
+/// # Errors
+/// Columns that give no fields or ids.
+pub fn join(
+    configured: &config::Table,
+    schema: TableSchema,
+    number: TableNo,
+) -> Result<(Table, Map<String, Value>), PipelineError> {
+    let spec = TableSpec {
+        id: id_of(configured, &schema),
+        id_form: configured.id_form,
+        exclude: configured.exclude_columns.clone(),
+        rename: configured.rename.clone(),
+    };
+    let properties = properties(&spec, &schema.columns, &configured.mapping)
+        .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
+    let columns: Vec<_> = schema.columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
+    let plan = TablePlan::new(&spec, schema.oid, &columns)
+        .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
+    let target = Target::new(number, &configured.index);
+    Ok((Table { target, schema, spec, on_truncate: configured.on_truncate, plan }, properties))
+}
+
 /// The state that a table is in, or a new one where its settings or its index are others than when it was filled.
 async fn table_record(
+    client: &Client,
     state: &StateStore,
     name: &str,
     index: &sink::Index,
@@ -219,7 +270,7 @@ async fn table_record(
     };
     let Some(stored) = state.table(name).await? else {
         // Durable at once: whoever goes on after a kill must know that nothing but the stream has written this index.
-        let record = new(!index.created);
+        let record = new(has_documents(client, index).await?);
         state.write_table(&record).await?;
         return Ok(record);
     };
@@ -237,7 +288,7 @@ async fn table_record(
             index = index.name,
             "the index was made anew since; the table is read again"
         );
-        return Ok(new(!index.created));
+        return Ok(new(has_documents(client, index).await?));
     }
     if record.digest != digest {
         tracing::warn!(
@@ -249,9 +300,41 @@ async fn table_record(
     Ok(record)
 }
 
+/// Notes of tables that are not configured any more that nothing follows them: should one be configured again, what
+/// changed meanwhile never came. Their indices stay as they are.
+///
+/// # Errors
+/// The state could not be read or written.
+pub async fn let_go_of_others(state: &StateStore, tables: &Tables) -> Result<(), PipelineError> {
+    let followed: Vec<String> = tables.iter().map(|table| table.schema.name.to_string()).collect();
+    for stored in state.tables().await? {
+        let record = stored.record;
+        if followed.contains(&record.table) || record.state == TableState::New {
+            continue;
+        }
+        tracing::warn!(
+            table = record.table,
+            index = record.index,
+            "the table is not configured any more; its index stays and is not followed"
+        );
+        let record = TableRecord { state: TableState::New, floor: None, sweep: true, ..record };
+        state.write_table(&record).await?;
+    }
+    Ok(())
+}
+
+/// Has the index documents that may have no row? A process that was killed right after it made one has left none.
+async fn has_documents(client: &Client, index: &sink::Index) -> Result<bool, PipelineError> {
+    if index.created {
+        return Ok(false);
+    }
+    client.refresh(&index.concrete).await?;
+    Ok(client.count(&index.concrete).await? > 0)
+}
+
 /// What a table's documents depend on. Other columns of the table do not count: what they need is a schema change.
-fn digest(spec: &TableSpec, schema: &TableSchema) -> String {
-    let text = format!("{:?}|{:?}|{:?}", spec, schema.row_filter, schema.partitioned);
+fn digest(table: &Table) -> String {
+    let text = format!("{:?}|{:?}|{:?}", table.spec, table.schema.row_filter, table.schema.partitioned);
     Sha256::digest(text.as_bytes()).iter().take(16).fold(String::new(), |mut hex, byte| {
         use std::fmt::Write;
         let _ = write!(hex, "{byte:02x}");
@@ -259,11 +342,18 @@ fn digest(spec: &TableSpec, schema: &TableSchema) -> String {
     })
 }
 
-/// Epochs for a pipeline without state: above every version that the indices hold.
+/// The epochs of the pipeline; one without state begins above every version that its indices hold.
 ///
 /// # Errors
-/// An index could not be listed.
-pub async fn epochs_above(client: &Client, indices: &[sink::Index]) -> Result<Epochs, PipelineError> {
+/// State or indices could not be read or written.
+pub async fn epochs(
+    client: &Client,
+    state: &StateStore,
+    indices: &[sink::Index],
+) -> Result<EpochRecord, PipelineError> {
+    if let Some(stored) = state.epochs().await? {
+        return Ok(stored.record);
+    }
     let mut highest = Version(0);
     for index in indices.iter().filter(|index| !index.created) {
         let mut listing = Versions::of(client, &index.concrete).await?;
@@ -271,5 +361,7 @@ pub async fn epochs_above(client: &Client, indices: &[sink::Index]) -> Result<Ep
             highest = page.iter().map(|d| d.version).max().unwrap_or_default().max(highest);
         }
     }
-    Ok(Epochs::beginning_with(1 + highest.epoch())?)
+    let record = EpochRecord { list: Epochs::beginning_with(1 + highest.epoch())?, repair: None };
+    state.write_epochs(&record).await?;
+    Ok(record)
 }

@@ -5,7 +5,9 @@
 //! `docs/architecture.md` ("Opening a session"): look, decide, repair durably, START.
 
 use super::{
+    assistant::Assistant,
     bootstrap::{Bootstrap, Work},
+    checkpoint::CheckpointKeeper,
     deliver::Deliverer,
     error::PipelineError,
     intake::Intake,
@@ -13,15 +15,15 @@ use super::{
     position::{self, Gap, Start},
     prepare::{self, Prepared},
     progress::Progress,
-    reader::{Reader, ReaderError, Request, SERVER_TIMEOUT, StreamState},
+    reader::{Reader, ReaderError, SERVER_TIMEOUT, StreamState},
     tables::Tables,
 };
 use crate::{
     ack::Tracker,
     config::{BackfillOrder, Config, OnGap},
-    lanes::{Action, Change, LaneLimits, Lanes, TableNo},
-    model::{Epochs, Lsn, TypeCatalog, Version, Xid},
-    sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore, Versions},
+    lanes::{LaneLimits, Lanes},
+    model::{Lsn, TypeCatalog},
+    sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore},
     source::{self, position::LogEnd, replication::ReplicationConnection, slot},
 };
 use std::{
@@ -30,7 +32,7 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{JoinError, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -42,9 +44,6 @@ const QUEUE_BYTES: usize = 24 << 20;
 const BATCH_BYTES: usize = 2 << 20;
 const BATCH_ACTIONS: usize = 10_000;
 const GUARDED_DELETES: usize = 200_000;
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
-/// WAL of others only moves the checkpoint this often.
-const IDLE_CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(50);
 /// Time that an orderly stop has to finish what is in flight.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -108,15 +107,7 @@ impl Session {
             DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
         let Prepared { tables, mut work, indices } =
             prepare::tables(&config, &client, &state, schemas, &server).await?;
-        let mut epochs = match state.epochs().await? {
-            Some(stored) => stored.record,
-            None => {
-                let list = prepare::epochs_above(&client, &indices).await?;
-                let record = EpochRecord { list, repair: None };
-                state.write_epochs(&record).await?;
-                record
-            }
-        };
+        let mut epochs = prepare::epochs(&client, &state, &indices).await?;
 
         let slot_name = config.postgres.slot.clone();
         let found = slot::find(&control, &slot_name).await?;
@@ -146,6 +137,7 @@ impl Session {
                 acquire(&control, &slot_name, found.as_ref()).await?
             }
         };
+        prepare::let_go_of_others(&state, &tables).await?;
         if epochs.list.is_worn_at(log_end.insert) {
             epochs.list.begin(log_end.insert)?;
             state.write_epochs(&epochs).await?;
@@ -208,22 +200,22 @@ impl Session {
             self.log_end.next_xid,
             self.config.bulk.max_document_bytes,
         );
-        let (requests, mut asked) = mpsc::unbounded_channel();
+        let (requests, asked) = mpsc::unbounded_channel();
         let reader = Reader::new(self.connection, intake, lanes.clone(), stream.clone(), requests, from);
         stream.set_waiting(self.config.backfill.order == BackfillOrder::First);
         let mut reading = spawn_reader(reader);
 
-        // Everything below ends with the session; the reader too, or the next one would wait for its slot for ever.
-        let _leave = LeaveAtEnd(stream.clone());
+        // Everything below ends with the session, the reader thread too: it must not keep the slot.
         let session = CancellationToken::new();
         let _end = session.clone().drop_guard();
+        let _leave = LeaveOnDrop(stream.clone());
         let name = format!("pg2os {} lookups", self.config.name);
         let deliverer = Arc::new(Deliverer {
             lanes: lanes.clone(),
             tables: self.tables.clone(),
             client: self.client.clone(),
             dead_letters: self.dead_letters,
-            lookups: Lookups::new(self.config.postgres.clone(), name, self.tables.clone()),
+            lookups: Lookups::new(&self.config, name, self.tables.clone()),
             require_alias: self.require_alias,
             progress: progress.clone(),
             epochs: self.epochs.list.clone(),
@@ -237,7 +229,7 @@ impl Session {
             senders.spawn(async move { deliverer.run(lane, &session).await });
         }
         let state = Arc::new(self.state);
-        let mut bootstrap = Bootstrap {
+        let bootstrap = Bootstrap {
             config: self.config.clone(),
             state: state.clone(),
             client: self.client.clone(),
@@ -246,29 +238,31 @@ impl Session {
             progress: progress.clone(),
             epochs: self.epochs.list.clone(),
             taken: self.taken,
-        }
-        .spawn(self.work, session.clone());
-        let mut filled = false;
-        let mut keeper = CheckpointKeeper {
-            state,
-            epochs: self.epochs.list.clone(),
-            checkpoint: self.checkpoint,
-            lanes: lanes.clone(),
-            stream: stream.clone(),
-            written: Instant::now(),
-            transactions: 0,
         };
-        let truncates = TruncateContext {
+        let mut bootstrap = AbortOnDrop::spawn(bootstrap.fill(self.work));
+        let mut filled = false;
+        let drained = CancellationToken::new();
+        let keeper = CheckpointKeeper::new(
+            state.clone(),
+            self.epochs.list.clone(),
+            self.checkpoint,
+            lanes.clone(),
+            stream.clone(),
+        );
+        let mut keeping = AbortOnDrop::spawn(keeper.run(drained.clone()));
+        let assistant = Assistant {
+            control: self.control,
             lanes: lanes.clone(),
             tables: self.tables.clone(),
             client: self.client.clone(),
         };
-        let mut target = None;
+        let mut assisting = AbortOnDrop::spawn(assistant.run(asked));
+        let mut goal = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
 
         let end = loop {
-            // Ends first, then what the reader waits for, then the clock.
+            // The order says which of two ends is told.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break End::Stopped,
@@ -278,36 +272,26 @@ impl Session {
                         Ok(Ok(())) | Err(_) => PipelineError::Ended("the reader thread"),
                     });
                 }
-                result = &mut bootstrap, if !filled => {
+                result = &mut assisting.0 => return Err(ended(result, "the assistant")),
+                result = &mut keeping.0 => return Err(ended(result, "the checkpoint keeper")),
+                Some(_) = senders.join_next() => return Err(PipelineError::Ended("a lane")),
+                result = &mut bootstrap.0, if !filled => {
                     result.map_err(|_| PipelineError::Ended("the backfill"))??;
                     filled = true;
                     stream.set_waiting(false);
                     if self.epochs.repair.is_some() {
                         let repaired = EpochRecord { list: self.epochs.list.clone(), repair: None };
-                        keeper.state.write_epochs(&repaired).await?;
+                        state.write_epochs(&repaired).await?;
                         tracing::info!("the gap is repaired");
                     }
                 }
-                Some(request) = asked.recv() => match request {
-                    Request::Types(oids, answer) => {
-                        let _ = answer.send(source::types::load_types(&self.control, &oids).await?);
-                    }
-                    Request::Truncate { tables, xid, version, done } => {
-                        truncates.truncate(&tables, xid, version).await?;
-                        let _ = done.send(());
-                    }
-                },
-                Some(_) = senders.join_next() => return Err(PipelineError::Ended("a lane")),
-                _ = tick.tick() => {
-                    keeper.write_if_due().await?;
-                    if until_caught_up && filled {
-                        let goal = match target {
-                            Some(goal) => goal,
-                            None => *target.insert(source::position::log_end(&self.control).await?.flush),
-                        };
-                        if lanes.tracker().position() >= goal {
-                            break End::CaughtUp;
-                        }
+                _ = tick.tick(), if filled && until_caught_up => {
+                    let goal = match goal {
+                        Some(goal) => goal,
+                        None => *goal.insert(log_end_of(&self.config).await?),
+                    };
+                    if lanes.tracker().position() >= goal {
+                        break End::CaughtUp;
                     }
                 }
             }
@@ -315,7 +299,7 @@ impl Session {
 
         // Stop reading, drain, last checkpoint, last status, leave.
         stream.hold();
-        bootstrap.abort();
+        bootstrap.0.abort();
         let deadline = Instant::now() + DRAIN;
         while !lanes.is_empty() && Instant::now() < deadline {
             tokio::time::sleep(TICK / 10).await;
@@ -326,7 +310,12 @@ impl Session {
                 DRAIN.as_secs()
             );
         }
-        keeper.write_now().await?;
+        drained.cancel();
+        match tokio::time::timeout(DRAIN, &mut keeping.0).await {
+            Ok(Ok(result)) => result?,
+            Ok(Err(_)) => return Err(PipelineError::Ended("the checkpoint keeper")),
+            Err(_) => tracing::warn!("the last checkpoint could not be written in time"),
+        }
         stream.finish();
         match tokio::time::timeout(DRAIN, reading).await {
             Ok(Ok(Ok(()))) => {}
@@ -337,16 +326,7 @@ impl Session {
     }
 }
 
-/// Ends the reader's connection, however the session ends; after an orderly end there is nothing left to do.
-struct LeaveAtEnd(Arc<StreamState>);
-
-impl Drop for LeaveAtEnd {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
-fn limits(config: &Config) -> LaneLimits {
+pub(super) fn limits(config: &Config) -> LaneLimits {
     let lanes = config.bulk.lanes.unwrap_or(AUTO_LANES);
     // A lane has one batch open and one in flight.
     let share = QUEUE_BYTES / (2 * lanes);
@@ -423,70 +403,40 @@ async fn acquire(
     }
 }
 
-/// Writes the checkpoint first, then lets the reader acknowledge it.
-struct CheckpointKeeper {
-    state: Arc<StateStore>,
-    epochs: Epochs,
-    checkpoint: Checkpoint,
-    lanes: Arc<Lanes>,
-    stream: Arc<StreamState>,
-    written: Instant,
-    transactions: u64,
+/// The server's position, over a connection of its own: the session's is the assistant's.
+async fn log_end_of(config: &Config) -> Result<Lsn, PipelineError> {
+    let control = source::sql::connect(&config.postgres, None, &format!("pg2os {}", config.name)).await?;
+    Ok(source::position::log_end(&control).await?.flush)
 }
 
-impl CheckpointKeeper {
-    async fn write_if_due(&mut self) -> Result<(), PipelineError> {
-        let idle = self.stream.transactions() == self.transactions;
-        let every = if idle { IDLE_CHECKPOINT_EVERY } else { CHECKPOINT_EVERY };
-        if self.written.elapsed() >= every { self.write_now().await } else { Ok(()) }
-    }
+/// Tells the reader thread to go, however the session ends.
+struct LeaveOnDrop(Arc<StreamState>);
 
-    async fn write_now(&mut self) -> Result<(), PipelineError> {
-        self.written = Instant::now();
-        let transactions = self.stream.transactions();
-        let position = self.lanes.tracker().position();
-        if position > self.checkpoint.lsn {
-            self.checkpoint.lsn = position;
-            self.state.write_checkpoint(&self.checkpoint, &self.epochs).await?;
-            self.stream.set_durable(position);
-        }
-        // What is still in flight keeps the quick pace.
-        if self.lanes.tracker().is_idle() {
-            self.transactions = transactions;
-        }
-        Ok(())
+impl Drop for LeaveOnDrop {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
-/// **M11**, without its repetition after a doubt.
-struct TruncateContext {
-    lanes: Arc<Lanes>,
-    tables: Arc<Tables>,
-    client: sink::Client,
+/// A task that ends with its session.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T: Send + 'static> AbortOnDrop<T> {
+    fn spawn(task: impl Future<Output = T> + Send + 'static) -> Self {
+        AbortOnDrop(tokio::spawn(task))
+    }
 }
 
-impl TruncateContext {
-    async fn truncate(&self, tables: &[TableNo], xid: Xid, version: Version) -> Result<(), PipelineError> {
-        let mark = self.lanes.mark();
-        while !self.lanes.is_flushed(&mark) {
-            tokio::time::sleep(TICK / 10).await;
-        }
-        for table in tables {
-            let target = &self.tables.get(*table).target;
-            let mut deleted = 0_u64;
-            let mut listing = Versions::of(&self.client, &target.index).await?;
-            while let Some(page) = listing.next_page().await? {
-                for document in page.iter().filter(|d| d.version <= version) {
-                    let id = document.id.as_bytes();
-                    let action = Action { target, id, plain_id: id, version, change: Change::Delete };
-                    while let Err(lane) = self.lanes.push_change(&action, xid) {
-                        self.lanes.room(lane).await;
-                    }
-                    deleted += 1;
-                }
-            }
-            tracing::info!(index = target.index, deleted, "TRUNCATE followed");
-        }
-        Ok(())
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The error of a task that should have gone on.
+fn ended(result: Result<Result<(), PipelineError>, JoinError>, what: &'static str) -> PipelineError {
+    match result {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) | Err(_) => PipelineError::Ended(what),
     }
 }

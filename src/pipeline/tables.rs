@@ -2,8 +2,9 @@
 
 use crate::{
     config::OnTruncate,
+    decode::CopyDecoder,
     lanes::{TableNo, Target},
-    map::{TablePlan, TableSpec},
+    map::{IdBuffers, TablePlan, TableSpec},
     model::{TableName, TableSchema},
 };
 
@@ -22,16 +23,35 @@ pub struct Table {
     pub plan: TablePlan,
 }
 
+impl Table {
+    /// Id and document of a COPY line, for people.
+    ///
+    /// # Errors
+    /// The line does not decode.
+    pub fn sample(&self, line: &[u8]) -> Result<(String, String), String> {
+        let (mut decoder, mut ids, mut document) = (CopyDecoder::default(), IdBuffers::default(), vec![]);
+        let row = decoder.decode(line, self.schema.columns.len()).map_err(|error| error.to_string())?;
+        self.plan.write_id(&row, &mut ids).map_err(|_| "a key column is missing".to_owned())?;
+        // A row that would become a dead letter is shown as far as it was made.
+        let _ = self.plan.write_document(&row, &mut document);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((text(&ids.id), text(&document)))
+    }
+}
+
 /// All tables of the session by number.
 #[derive(Debug, Default)]
 pub struct Tables(Vec<Table>);
 
 impl Tables {
-    /// Adds a table.
-    pub fn add(&mut self, table: impl FnOnce(TableNo) -> Table) -> TableNo {
-        let number = TableNo(self.0.len() as u16);
-        self.0.push(table(number));
-        number
+    /// The number of the table that is pushed next.
+    pub fn next(&self) -> TableNo {
+        TableNo(self.0.len() as u16)
+    }
+
+    /// Adds a table that was made with [`Tables::next`].
+    pub fn push(&mut self, table: Table) {
+        self.0.push(table);
     }
 
     /// Table number `no`.

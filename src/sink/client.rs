@@ -169,13 +169,23 @@ impl Client {
 
     /// Number of documents in `index` that searches see.
     pub async fn count(&self, index: &str) -> Result<u64> {
+        self.count_by(index, &serde_json::json!({})).await
+    }
+
+    /// Number of documents whose keyword `field` is `value`.
+    pub async fn count_where(&self, index: &str, field: &str, value: &str) -> Result<u64> {
+        self.count_by(index, &serde_json::json!({ "query": { "term": { field: value } } })).await
+    }
+
+    async fn count_by(&self, index: &str, query: &serde_json::Value) -> Result<u64> {
         #[derive(Deserialize)]
         struct Count {
             count: u64,
             #[serde(flatten)]
             shards: Shards,
         }
-        let answer: Count = self.call(Request::get(format!("/{}/_count", encode(index)))).await?;
+        let request = Request::new(Method::POST, format!("/{}/_count", encode(index))).json(query);
+        let answer: Count = self.call(request).await?;
         answer.shards.check(index)?;
         Ok(answer.count)
     }

@@ -90,6 +90,14 @@ impl DeadLetters {
         })
     }
 
+    /// Letters of `pipeline` in `index`, as of its last refresh; none where there is no such index.
+    pub async fn count_of(client: &Client, index: &str, pipeline: &str) -> Result<u64> {
+        match client.find_index(index).await? {
+            Some(found) => client.count_where(&found.concrete, "pipeline", pipeline).await,
+            None => Ok(0),
+        }
+    }
+
     /// Stores letters. When it returns `Ok` they are durable, or a later letter of the same document is; otherwise some
     /// may be, and the same call can be made again.
     pub async fn write(&self, letters: &[DeadLetter]) -> Result<()> {

@@ -6,6 +6,7 @@
 use super::{
     client::{Client, Request, encode},
     error::{Result, SinkError},
+    index::Index,
     record::{self, Checkpoint, EpochRecord, High, Record, Stored, TableRecord, WindowRecord, document_id},
     scroll::Scroll,
 };
@@ -70,6 +71,18 @@ impl StateStore {
         });
         let settings = json!({ "index.number_of_shards": 1, "index.auto_expand_replicas": "0-1" });
         let found = client.ensure_alias(index, &settings, &mappings).await?;
+        Self::in_index(client, index, &found, pipeline)
+    }
+
+    /// The state of `pipeline`, where there is a state index; nothing is made.
+    pub async fn find(client: &Client, index: &str, pipeline: &str) -> Result<Option<StateStore>> {
+        match client.find_index(index).await? {
+            Some(found) => Self::in_index(client, index, &found, pipeline).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn in_index(client: &Client, index: &str, found: &Index, pipeline: &str) -> Result<StateStore> {
         // In an index that came into being by a write, these are texts, and no search finds anything.
         let is_keyword = |field| found.properties.get(field).is_some_and(|f| f["type"] == "keyword");
         if !["kind", "pipeline", "table"].into_iter().all(is_keyword) {

@@ -16,13 +16,33 @@ pub fn copy_sql<C: AsRef<str>>(
     row_filter: Option<&str>,
     predicate: Option<&str>,
 ) -> String {
+    format!("COPY ({}) TO STDOUT", select(table, columns, row_filter, predicate))
+}
+
+/// As [`copy_sql`], for the first `rows` rows that come.
+pub fn sample_sql<C: AsRef<str>>(
+    table: &TableSchema,
+    columns: &[C],
+    row_filter: Option<&str>,
+    predicate: Option<&str>,
+    rows: u32,
+) -> String {
+    format!("COPY ({} LIMIT {rows}) TO STDOUT", select(table, columns, row_filter, predicate))
+}
+
+fn select<C: AsRef<str>>(
+    table: &TableSchema,
+    columns: &[C],
+    row_filter: Option<&str>,
+    predicate: Option<&str>,
+) -> String {
     let columns: Vec<String> = columns.iter().map(|c| quote_identifier(c.as_ref())).collect();
     let only = if table.partitioned { "" } else { "ONLY " };
     let conditions: Vec<String> =
         [row_filter, predicate].into_iter().flatten().map(|c| format!("({c})")).collect();
     let condition =
         if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-    format!("COPY (SELECT {} FROM {only}{}{condition}) TO STDOUT", columns.join(", "), table.name.quoted())
+    format!("SELECT {} FROM {only}{}{condition}", columns.join(", "), table.name.quoted())
 }
 
 /// Runs a COPY … TO STDOUT: each item is one row in text format with its newline.

@@ -6,7 +6,7 @@ use super::{
     query_error::{Doing, QueryError, Result, describe_db},
     server::version_num,
 };
-use crate::model::{ReplicaIdentity, TableSchema, quote_identifier};
+use crate::model::{ReplicaIdentity, TableName, TableSchema, quote_identifier};
 use std::collections::HashMap;
 use tokio_postgres::{Client, SimpleQueryMessage, error::SqlState};
 
@@ -94,6 +94,15 @@ pub async fn ensure(
         }
         Err(error) => Err(error).doing(|| format!("making publication {publication}")),
     }
+}
+
+/// The tables of a publication; roots where it publishes by its partition roots.
+pub async fn tables_of(client: &Client, publication: &str) -> Result<Vec<TableName>> {
+    let sql = "SELECT schemaname::pg_catalog.text, tablename::pg_catalog.text
+                 FROM pg_catalog.pg_publication_tables WHERE pubname = $1";
+    let rows = client.query(sql, &[&publication]).await;
+    let rows = rows.doing(|| format!("reading the tables of publication {publication}"))?;
+    Ok(rows.iter().map(|row| TableName { schema: row.get(0), name: row.get(1) }).collect())
 }
 
 /// Checks the publication without changing anything: `None` where it is as it must be. Nothing is proposed by which the

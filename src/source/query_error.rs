@@ -4,7 +4,7 @@ use crate::model::TableName;
 use tokio_postgres::error::{DbError, SqlState};
 
 /// Result of a query on the source.
-pub type Result<T, E = QueryError> = std::result::Result<T, E>;
+pub(super) type Result<T, E = QueryError> = std::result::Result<T, E>;
 
 /// An error of the SQL side of the source. Every text says what is wrong, where, and the cure.
 #[derive(Debug, thiserror::Error)]

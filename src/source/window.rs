@@ -313,6 +313,30 @@ fn window_column<'a>(table: &'a TableSchema, column: &str) -> Result<(&'a Column
     Ok((found, kind))
 }
 
+/// Does the column allow the configured window? Asks nobody.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(table: &TableSchema, window: &Window, now: DateTime<Utc>) -> Result<()> {
+    plan(table, window, &Bounds::default(), now).map(|_| ())
+}
+
+/// Counts the rows of a window.
+pub async fn count(
+    client: &Client,
+    table: &TableSchema,
+    row_filter: Option<&str>,
+    predicate: Option<&str>,
+) -> Result<u64> {
+    let only = if table.partitioned { "" } else { "ONLY " };
+    let conditions: Vec<String> =
+        [row_filter, predicate].into_iter().flatten().map(|c| format!("({c})")).collect();
+    let condition = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
+    let sql = format!("SELECT pg_catalog.count(*) FROM {only}{} WHERE {condition}", table.name.quoted());
+    let row = client.query_one(&sql, &[]).await.doing(|| format!("counting rows of {}", table.name))?;
+    Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
+}
+
 #[cfg(test)]
 #[path = "window_tests.rs"]
 mod tests;

@@ -6,4 +6,4 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 tests/servers/setup.sh
 cargo build --release --locked
-exec tests/servers/with-servers.sh tests/demo/scenario.sh target/release/pg2os
+exec tests/servers/with-servers.sh tests/demo/scenario.sh "${CARGO_TARGET_DIR:-target}/release/pg2os"

@@ -9,6 +9,7 @@ here=$(dirname "$(realpath "$0")")
 binary=$(realpath "$1")
 : "${PG2OS_TEST_RUNDIR:?run this under tests/servers/with-servers.sh}"
 config=$PG2OS_TEST_RUNDIR/demo.yaml
+export PG2OS_LOG_FORMAT=text   # for people, wherever the output goes
 tables='airlines airports planes weather flights'
 
 title() { printf '\n== %s\n' "$*"; }

@@ -29,6 +29,7 @@ fn table(state: TableState) -> TableRecord {
         index_uuid: "u".to_owned(),
         state,
         digest: "d".to_owned(),
+        sweep: false,
         floor: None,
         relfilenode: Some(16_384),
     }

@@ -1,0 +1,274 @@
+//! The intake over bytes of the protocol: what each message leaves in the lanes.
+
+use super::*;
+use crate::{
+    ack::Tracker,
+    config::IdForm,
+    lanes::{EntryKind, LaneLimits, Target},
+    map::TableSpec,
+    model::{Column, ColumnType, ReplicaIdentity, TableName, TableSchema},
+};
+use std::time::Duration;
+
+/// One table `public.t (id int4 key, v text)` and one lane.
+struct World {
+    intake: Intake,
+    lanes: Arc<Lanes>,
+}
+
+fn world(batch_bytes: usize) -> World {
+    let spec = TableSpec { id: vec!["id".into()], id_form: IdForm::Plain, exclude: vec![], rename: vec![] };
+    let columns = [("id", 23), ("v", 25)].map(|(name, oid)| (name.to_owned(), ColumnType::scalar(oid, -1)));
+    let plan = TablePlan::new(&spec, 7, &columns).unwrap();
+    let schema = TableSchema {
+        oid: 7,
+        name: TableName { schema: "public".into(), name: "t".into() },
+        columns: columns
+            .iter()
+            .map(|(name, column_type)| Column {
+                name: name.clone(),
+                column_type: column_type.clone(),
+                sql_type: "text".into(),
+                not_null: true,
+            })
+            .collect(),
+        primary_key: vec!["id".into()],
+        identity: ReplicaIdentity::Columns(vec!["id".into()]),
+        row_filter: None,
+        partitioned: false,
+        estimated_rows: 0,
+    };
+    let mut tables = Tables::default();
+    let target = Target::new(tables.next(), "t");
+    tables.push(Table { target, schema, spec, on_truncate: OnTruncate::Delete, plan });
+    let limits = LaneLimits {
+        lanes: 1,
+        batch_bytes,
+        batch_actions: 100_000,
+        flush_after: Duration::ZERO,
+        guarded_deletes: 100,
+    };
+    let lanes = Arc::new(Lanes::new(limits, Tracker::new(Lsn(1)), false));
+    let intake = Intake::new(
+        Arc::new(tables),
+        lanes.clone(),
+        Epochs::default(),
+        TypeCatalog::new(),
+        Xid(1 << 32 | 100),
+        1000,
+    );
+    World { intake, lanes }
+}
+
+impl World {
+    fn feed(&mut self, messages: &[Vec<u8>]) {
+        for message in messages {
+            assert_eq!(self.intake.message(message).unwrap(), None);
+        }
+    }
+
+    /// Kind, id and ordinal of what is queued.
+    async fn queued(&self) -> Vec<(EntryKind, String, u64)> {
+        let batch = self.lanes.next_batch(0).await;
+        let entries = batch.live(|_| true).into_iter().map(|at| batch.entry(at));
+        entries
+            .map(|e| (e.kind, String::from_utf8(batch.id_of(e).to_vec()).unwrap(), e.version.0 & 1023))
+            .collect()
+    }
+}
+
+fn begin() -> Vec<u8> {
+    let mut m = vec![b'B'];
+    m.extend(0x1000_u64.to_be_bytes());
+    m.extend(0_u64.to_be_bytes());
+    m.extend(101_u32.to_be_bytes());
+    m
+}
+
+fn commit() -> Vec<u8> {
+    let mut m = vec![b'C', 0];
+    m.extend(0x1000_u64.to_be_bytes());
+    m.extend(0x1030_u64.to_be_bytes());
+    m.extend(0_u64.to_be_bytes());
+    m
+}
+
+fn relation(oid: u32, name: &str) -> Vec<u8> {
+    let mut m = vec![b'R'];
+    m.extend(oid.to_be_bytes());
+    m.extend(format!("public\0{name}\0d\0\x02").as_bytes());
+    m.extend(b"\x01id\0\0\0\0\x17\xff\xff\xff\xff\0v\0\0\0\0\x19\xff\xff\xff\xff");
+    m
+}
+
+fn tuple(values: &[Option<&str>]) -> Vec<u8> {
+    let mut m = (values.len() as u16).to_be_bytes().to_vec();
+    for value in values {
+        match value {
+            None => m.push(b'n'),
+            Some("\u{1}") => m.push(b'u'),
+            Some(text) => {
+                m.push(b't');
+                m.extend((text.len() as u32).to_be_bytes());
+                m.extend(text.as_bytes());
+            }
+        }
+    }
+    m
+}
+
+/// Stands for an unchanged TOAST value.
+const UNCHANGED: Option<&str> = Some("\u{1}");
+
+fn change(kind: u8, old: Option<&[Option<&str>]>, new: Option<&[Option<&str>]>) -> Vec<u8> {
+    let mut m = vec![kind];
+    m.extend(7_u32.to_be_bytes());
+    if let Some(old) = old {
+        m.push(b'K');
+        m.extend(tuple(old));
+    }
+    if let Some(new) = new {
+        m.push(b'N');
+        m.extend(tuple(new));
+    }
+    m
+}
+
+#[tokio::test]
+async fn changes_become_actions_numbered_in_their_transaction() {
+    let mut w = world(1 << 20);
+    w.feed(&[
+        begin(),
+        relation(7, "t"),
+        change(b'I', None, Some(&[Some("1"), Some("a")])),
+        change(b'U', None, Some(&[Some("2"), UNCHANGED])),
+        change(b'D', Some(&[Some("3"), None]), None),
+        commit(),
+    ]);
+    assert_eq!(
+        w.queued().await,
+        [
+            (EntryKind::Index, "1".into(), 0),
+            (EntryKind::Lookup, "2".into(), 1),
+            (EntryKind::Delete, "3".into(), 2)
+        ]
+    );
+    assert_eq!(w.lanes.tracker().position(), Lsn(1), "nothing is answered yet");
+}
+
+#[tokio::test]
+async fn a_changed_key_is_a_delete_and_an_index_and_an_equal_old_key_is_not() {
+    let mut w = world(1 << 20);
+    w.feed(&[
+        begin(),
+        relation(7, "t"),
+        change(b'U', Some(&[Some("1"), None]), Some(&[Some("10"), Some("a")])),
+        change(b'U', Some(&[Some("2"), None]), Some(&[Some("2"), Some("b")])),
+        // The key was not sent again: it is the old one.
+        change(b'U', Some(&[Some("4"), None]), Some(&[UNCHANGED, Some("c")])),
+        commit(),
+    ]);
+    assert_eq!(
+        w.queued().await,
+        [
+            (EntryKind::Delete, "1".into(), 0),
+            (EntryKind::Index, "10".into(), 0),
+            (EntryKind::Index, "2".into(), 1),
+            (EntryKind::Index, "4".into(), 2)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn m4_an_id_changed_too_often_in_one_transaction_is_looked_up() {
+    let mut w = world(1 << 24);
+    w.feed(&[begin(), relation(7, "t")]);
+    for n in 0..1100 {
+        w.feed(&[change(b'U', None, Some(&[Some("1"), Some(&n.to_string())]))]);
+    }
+    w.feed(&[change(b'D', Some(&[Some("1"), None]), None)]);
+    assert_eq!(w.queued().await, [(EntryKind::Lookup, "1".into(), 1023)]);
+}
+
+#[tokio::test]
+async fn tables_that_are_not_configured_count_in_the_ordinals_and_leave_nothing() {
+    let mut w = world(1 << 20);
+    let mut foreign = change(b'I', None, Some(&[Some("9"), Some("x")]));
+    foreign[1..5].copy_from_slice(&8_u32.to_be_bytes());
+    let insert = change(b'I', None, Some(&[Some("1"), Some("a")]));
+    w.feed(&[begin(), relation(8, "other"), relation(7, "t"), foreign, insert, commit()]);
+    assert_eq!(w.queued().await, [(EntryKind::Index, "1".into(), 1)]);
+}
+
+#[tokio::test]
+async fn a_document_that_is_too_large_is_refused_and_keeps_its_place() {
+    let mut w = world(1 << 20);
+    let long = "x".repeat(2000);
+    w.feed(&[begin(), relation(7, "t"), change(b'I', None, Some(&[Some("1"), Some(&long)])), commit()]);
+    assert_eq!(w.queued().await, [(EntryKind::Refused, "1".into(), 0)]);
+}
+
+#[tokio::test]
+async fn a_full_lane_keeps_the_actions_of_the_message_waiting_in_order() {
+    let mut w = world(1);
+    w.feed(&[begin(), relation(7, "t"), change(b'I', None, Some(&[Some("1"), Some("a")]))]);
+    let key_change = change(b'U', Some(&[Some("1"), None]), Some(&[Some("2"), Some("b")]));
+    assert_eq!(w.intake.message(&key_change).unwrap(), Some(Need::Room(0)));
+    assert_eq!(w.intake.resume(), Some(Need::Room(0)));
+    assert_eq!(w.queued().await.len(), 1);
+    assert_eq!(w.intake.resume(), Some(Need::Room(0)), "one of two has found room");
+    assert_eq!(w.queued().await, [(EntryKind::Delete, "1".into(), 1)]);
+    assert_eq!(w.intake.resume(), None);
+    assert_eq!(w.queued().await, [(EntryKind::Index, "2".into(), 1)]);
+}
+
+#[test]
+fn a_truncate_is_handed_over_with_its_version() {
+    let mut w = world(1 << 20);
+    w.feed(&[begin(), relation(7, "t")]);
+    let mut truncate = vec![b'T'];
+    truncate.extend(1_u32.to_be_bytes());
+    truncate.push(0);
+    truncate.extend(7_u32.to_be_bytes());
+    let version = Epochs::default().version(Lsn(0x1000), 0).unwrap();
+    let need = Need::Truncate { tables: vec![TableNo(0)], xid: Xid(1 << 32 | 101), version };
+    assert_eq!(w.intake.message(&truncate).unwrap(), Some(need));
+}
+
+#[test]
+fn types_that_are_not_known_are_asked_for_before_the_relation_counts() {
+    let mut w = world(1 << 20);
+    let mut enumerated = relation(7, "t");
+    let at = enumerated.len() - 8;
+    enumerated[at..at + 4].copy_from_slice(&90_000_u32.to_be_bytes());
+    w.feed(&[begin()]);
+    assert_eq!(w.intake.message(&enumerated).unwrap(), Some(Need::Types(vec![90_000])));
+    w.intake.types_loaded(TypeCatalog::new()).unwrap();
+    w.feed(&[change(b'I', None, Some(&[Some("1"), Some("red")]))]);
+}
+
+#[test]
+fn an_id_outside_the_replica_identity_stops_the_stream_with_its_cure() {
+    let mut w = world(1 << 20);
+    let mut keyless = relation(7, "t");
+    let flags = keyless.iter().position(|b| *b == 1).unwrap();
+    keyless[flags] = 0;
+    let error = w.intake.message(&keyless).unwrap_err().to_string();
+    assert!(error.contains("REPLICA IDENTITY") && error.contains("\"public\".\"t\""), "{error}");
+}
+
+#[test]
+fn messages_out_of_order_are_typed_errors() {
+    for messages in [
+        vec![commit()],
+        vec![begin(), begin()],
+        vec![relation(7, "t"), change(b'I', None, Some(&[Some("1"), None]))],
+        vec![begin(), change(b'I', None, Some(&[Some("1"), None]))],
+        vec![vec![b'Z']],
+        vec![vec![]],
+    ] {
+        let mut w = world(1 << 20);
+        let results: Vec<_> = messages.iter().map(|m| w.intake.message(m)).collect();
+        assert!(results.last().unwrap().is_err(), "{messages:?}");
+    }
+}

@@ -1,0 +1,114 @@
+//! What a backfill would do, without doing it (`--dry-run`).
+
+use super::{
+    error::PipelineError,
+    prepare,
+    windows::{self, Range},
+};
+use crate::{
+    config::{self, Config},
+    lanes::TableNo,
+    model::TableSchema,
+    source::{self, copy, window},
+};
+use futures_util::TryStreamExt;
+use tokio_postgres::Client;
+
+/// Rows that are shown of each table.
+const SAMPLES: u32 = 3;
+/// Bytes of an action line beside index and id.
+const ACTION_LINE: usize = 90;
+
+/// What a backfill would do to one table.
+#[derive(Debug, serde::Serialize)]
+pub struct Preview {
+    /// Qualified name.
+    pub table: String,
+    /// Index.
+    pub index: String,
+    /// `mappings.properties` of the index that would be made.
+    pub mapping: serde_json::Value,
+    /// Its windows.
+    pub windows: Vec<WindowPreview>,
+    /// Some rows.
+    pub samples: Vec<Sample>,
+}
+
+/// A row as it would be written.
+#[derive(Debug, serde::Serialize)]
+pub struct Sample {
+    /// `_id`.
+    pub id: String,
+    /// The document's JSON.
+    pub document: String,
+}
+
+/// What a backfill would do in one window.
+#[derive(Debug, serde::Serialize)]
+pub struct WindowPreview {
+    /// The window.
+    pub label: String,
+    /// Its rows.
+    pub rows: u64,
+    /// About the bytes of their bulk actions, from the samples.
+    pub bulk_bytes: u64,
+}
+
+/// Looks what a backfill would do; writes nothing.
+///
+/// # Errors
+/// The source could not be asked, or the configuration does not fit it.
+pub async fn preview(config: &Config, range: &Range) -> Result<Vec<Preview>, PipelineError> {
+    let name = format!("pg2os {} backfill --dry-run", config.name);
+    let client = source::sql::connect(&config.postgres, None, &name).await?;
+    let schemas = prepare::schemas(&client, config).await?;
+    let mut previews = vec![];
+    for (configured, schema) in config.tables.iter().zip(schemas) {
+        previews.push(preview_table(&client, configured, schema, range).await?);
+    }
+    Ok(previews)
+}
+
+async fn preview_table(
+    client: &Client,
+    configured: &config::Table,
+    schema: TableSchema,
+    range: &Range,
+) -> Result<Preview, PipelineError> {
+    let (table, mapping) = prepare::join(configured, schema, TableNo(0))?;
+    let schema = &table.schema;
+    let filter = schema.row_filter.as_deref();
+    let (columns, name) = (schema.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), &schema.name);
+    let mut preview = Preview {
+        table: name.to_string(),
+        index: configured.index.clone(),
+        mapping: serde_json::Value::Object(mapping),
+        windows: vec![],
+        samples: vec![],
+    };
+    let mut sampled_bytes = 0;
+    for range in windows::divide(client, &table, configured.window.clone(), range, chrono::Utc::now()).await?
+    {
+        let predicate = range.predicate();
+        let rows = window::count(client, schema, filter, predicate.as_deref()).await?;
+        if rows > 0 && preview.samples.is_empty() {
+            let sql = copy::sample_sql(schema, &columns, filter, predicate.as_deref(), SAMPLES);
+            let lines: Vec<_> = copy::read(client, &sql).await?.try_collect().await?;
+            for line in lines {
+                let (id, document) = table.sample(&line).map_err(|what| PipelineError::Row {
+                    table: name.to_string(),
+                    window: range.label(),
+                    what,
+                })?;
+                sampled_bytes += document.len() + id.len() + configured.index.len() + ACTION_LINE;
+                preview.samples.push(Sample { id, document });
+            }
+        }
+        preview.windows.push(WindowPreview { label: range.label(), rows, bulk_bytes: 0 });
+    }
+    let average = sampled_bytes as u64 / preview.samples.len().max(1) as u64;
+    for window in &mut preview.windows {
+        window.bulk_bytes = window.rows * average;
+    }
+    Ok(preview)
+}

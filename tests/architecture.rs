@@ -1,0 +1,127 @@
+//! The house rules that rustc does not know: who may import whom, and how long a file may be.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Module and what it may import of this crate; `docs/architecture.md` says why.
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
+    ("model", &[]),
+    ("ack", &["model"]),
+    ("config", &["model"]),
+    ("decode", &["model"]),
+    ("map", &["config", "model"]),
+    ("source", &["config", "model"]),
+    ("sink", &["config", "model"]),
+    ("lanes", &["ack", "map", "model", "sink"]),
+    ("pipeline", &["ack", "config", "decode", "lanes", "map", "model", "sink", "source"]),
+    ("cli", &["config", "model", "pipeline", "sink"]),
+];
+/// Stages that decide but do no I/O and know no clock.
+const PURE: [&str; 4] = ["model", "ack", "decode", "map"];
+const LONGEST_FILE: usize = 450;
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = vec![];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Modules named after `crate::`, also in `use crate::{a::…, b::…}`.
+fn imports(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let (mut depth, mut item) = (0, String::new());
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => found.extend(name(&std::mem::take(&mut item))),
+                    _ if depth == 0 => item.push(c),
+                    _ => {}
+                }
+            }
+            found.extend(name(&item));
+        } else {
+            found.extend(name(rest));
+        }
+    }
+    found
+}
+
+fn name(text: &str) -> Option<String> {
+    let name: String =
+        text.trim_start().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+    (!name.is_empty()).then_some(name)
+}
+
+#[test]
+fn every_module_imports_only_what_it_may() {
+    let mut wrong = vec![];
+    for (module, allowed) in MAY_IMPORT {
+        for file in sources(&root().join(module)) {
+            for import in imports(&fs::read_to_string(&file).unwrap()) {
+                if import != module && !allowed.contains(&import.as_str()) {
+                    wrong.push(format!("{} imports crate::{import}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_is_in_the_table() {
+    let known: BTreeSet<&str> = MAY_IMPORT.iter().map(|(module, _)| *module).collect();
+    for entry in fs::read_dir(root()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.strip_suffix(".rs").unwrap_or(&name);
+        assert!(matches!(module, "lib" | "main") || known.contains(module), "{module} is in no row");
+    }
+}
+
+#[test]
+fn pure_stages_do_no_io() {
+    for module in PURE {
+        for file in sources(&root().join(module)) {
+            let text = fs::read_to_string(&file).unwrap();
+            for word in ["tokio", "reqwest", "std::net", "std::fs", "Instant::now"] {
+                assert!(!text.contains(word), "{} mentions {word}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_file_holds_more_than_one_idea() {
+    for file in sources(&root()) {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        assert!(lines <= LONGEST_FILE, "{} has {lines} lines", file.display());
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        assert!(!["utils", "common", "helpers", "misc"].contains(&name), "{}", file.display());
+    }
+}
+
+#[test]
+fn the_import_scanner_sees_groups_and_paths() {
+    let text = "use crate::{a::{x, y}, b, cd::Z};\nlet z = crate::e::f();\nuse crate::g;";
+    assert_eq!(imports(text), ["a", "b", "cd", "e", "g"].map(str::to_owned).into());
+}
