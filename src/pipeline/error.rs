@@ -7,6 +7,7 @@ use crate::{
     sink::{self, SinkError},
     source::{self, QueryError, SourceError},
 };
+use tokio_postgres::error::SqlState;
 
 /// An error of the pipeline.
 #[derive(Debug, thiserror::Error)]
@@ -83,12 +84,24 @@ impl PipelineError {
             source::Class::Transient => Meaning::Transient,
             source::Class::Fatal => Meaning::NeedsCure,
         };
-        let query =
-            |error: &QueryError| if error.is_transient() { Meaning::Transient } else { Meaning::NeedsCure };
+        let query = |error: &QueryError| match error {
+            // Another instance made the slot or the publication since it was looked for, or is about to stream.
+            QueryError::Server { error, .. }
+                if error.code().is_some_and(|code| {
+                    [SqlState::DUPLICATE_OBJECT, SqlState::OBJECT_IN_USE].contains(code)
+                }) =>
+            {
+                Meaning::Busy
+            }
+            error if error.is_transient() => Meaning::Transient,
+            _ => Meaning::NeedsCure,
+        };
         match self {
             E::Source(error) | E::Reader(ReaderError::Source(error)) => source(error),
             E::Query(error) => query(error),
-            E::Sink(SinkError::Superseded { .. }) | E::Reader(ReaderError::Silent(_)) => Meaning::Transient,
+            // Another instance was quicker: it has, or is about to take, the slot.
+            E::Sink(SinkError::Superseded { .. }) => Meaning::Busy,
+            E::Reader(ReaderError::Silent(_)) => Meaning::Transient,
             E::Sink(error) => match error.class() {
                 sink::Class::Transient => Meaning::Transient,
                 sink::Class::Fatal => Meaning::NeedsCure,

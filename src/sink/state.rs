@@ -20,9 +20,12 @@ use std::{
     hash::{BuildHasher, RandomState},
     process,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 const PAGE: usize = 1000;
+/// Within this a new shard answers.
+const SHARD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The state documents of one pipeline.
 pub struct StateStore {
@@ -170,7 +173,16 @@ impl StateStore {
 
     async fn get<T: Record>(&self, id: &str) -> Result<Option<(Stored<T>, Option<Revision>)>> {
         let path = format!("/{}/_doc/{}", encode(&self.index), encode(id));
-        let answer: Found = self.client.call_document(Request::get(path)).await?;
+        let begun = Instant::now();
+        let answer: Found = loop {
+            match self.client.call_document(Request::get(path.as_str())).await {
+                // Another instance made the index a moment ago: its shard does not answer yet.
+                Err(SinkError::Busy { .. }) if begun.elapsed() < SHARD_PATIENCE => {
+                    tokio::time::sleep(SHARD_PATIENCE / 50).await;
+                }
+                answer => break answer?,
+            }
+        };
         if !answer.found {
             return Ok(None);
         }

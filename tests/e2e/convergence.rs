@@ -10,7 +10,7 @@ use load::Load;
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 /// Seeds that run at the same time: the load of one seed leaves room for another.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 2;
 const LOAD: Duration = Duration::from_secs(6);
 const CONNECTIONS: u64 = 4;
 
@@ -37,17 +37,20 @@ async fn converges(seed: u64) {
         let mut rng = Rng::new(seed, 0);
         let followed = tables::followed(world);
         let config = world.config(&followed, tables::SETTINGS);
-        let load = Load::start(world, seed, CONNECTIONS);
-        let begun = std::time::Instant::now();
+        // One seed in four begins under load: then the slot and the floor have to wait for open transactions.
+        let mut load = rng.chance(25).then(|| Load::start(world, seed, CONNECTIONS));
         let first = world.start(&config, &["run"]);
-        tokio::time::sleep(LOAD.mul_f64(rng.below(1000) as f64 / 1000.0)).await;
+        first.logs("streaming from=").await;
+        let load = load.take().unwrap_or_else(|| Load::start(world, seed, CONNECTIONS));
+        let killed_after = LOAD.mul_f64(rng.below(1000) as f64 / 1000.0);
+        tokio::time::sleep(killed_after).await;
         first.kill();
         let second = world.start(&config, &["run"]);
-        tokio::time::sleep(LOAD.saturating_sub(begun.elapsed())).await;
+        tokio::time::sleep(LOAD.saturating_sub(killed_after)).await;
         let done = load.stop().await;
         stays_up(second, world).await;
         world.catch_up(&config).await;
-        eprintln!("seed {seed}: {done}");
+        eprintln!("seed {seed}: {done}; killed after {} ms", killed_after.as_millis());
         world.assert_equal(&followed).await;
         let dead = world.dead_letters().await;
         assert!(dead.is_empty(), "dead letters: {dead:?}");

@@ -5,5 +5,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod changes;
 mod convergence;
+mod faults;
+mod gaps;
+mod refusals;
+mod streams;
 mod support;

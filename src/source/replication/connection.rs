@@ -237,7 +237,8 @@ impl ReplicationConnection {
         match message.tag {
             b'd' => Frame::parse(body).map(Some),
             b'E' => Err(SourceError::Server(Box::new(server_error(body)))),
-            b'c' => Err(SourceError::Closed { doing: DOING }),
+            // A server that shuts down ends the stream with CommandComplete, without CopyDone.
+            b'c' | b'C' => Err(SourceError::Closed { doing: DOING }),
             tag => Err(unexpected(tag, DOING)),
         }
     }

@@ -12,7 +12,7 @@ use process::Pg2os;
 use servers::Servers;
 use std::{
     panic::AssertUnwindSafe,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -130,9 +130,9 @@ impl World {
         documents.values().map(|d| serde_json::from_str(d.source.get()).unwrap()).collect()
     }
 
-    /// A folder for the files of this world.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// Waits for `condition` as long as a busy machine may need.
+    pub(crate) async fn eventually(&self, what: &str, condition: impl AsyncFnMut() -> bool) {
+        eventually(what, PATIENCE, condition).await;
     }
 }
 

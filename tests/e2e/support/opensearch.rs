@@ -61,9 +61,19 @@ impl OpenSearch {
         text
     }
 
-    /// Every document of an index by id.
-    pub(crate) async fn documents(&self, index: &str) -> BTreeMap<String, Document> {
+    /// Number of documents of an index.
+    pub(crate) async fn count(&self, index: &str) -> u64 {
         self.call("POST", &format!("/{index}/_refresh"), Value::Null).await;
+        let answer: Value =
+            serde_json::from_str(&self.call("GET", &format!("/{index}/_count"), Value::Null).await).unwrap();
+        answer["count"].as_u64().unwrap()
+    }
+
+    /// Every document of an index by id; none where the index is not there yet.
+    pub(crate) async fn documents(&self, index: &str) -> BTreeMap<String, Document> {
+        if self.ask("POST", &format!("/{index}/_refresh"), Value::Null).await.0 == 404 {
+            return BTreeMap::new();
+        }
         let first = json!({"size": 5000, "version": true, "sort": ["_doc"]});
         let mut text = self.call("POST", &format!("/{index}/_search?scroll=1m"), first).await;
         let mut documents = BTreeMap::new();

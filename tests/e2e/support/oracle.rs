@@ -3,9 +3,12 @@
 //! `row_to_json` prints digits as PostgreSQL does. Left to do: NULL columns are left out, a timestamptz ends in `Z`,
 //! a JSON root that is no object becomes `{"value": …}`. Numbers are compared as the text of their digits.
 
-use super::{Followed, World};
+use super::{Followed, PATIENCE, World};
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 type Fields<'a> = BTreeMap<&'a str, &'a RawValue>;
@@ -26,9 +29,18 @@ impl World {
         });
     }
 
-    /// Is the index equal to the table now?
-    pub(crate) async fn is_equal(&self, followed: &Followed) -> bool {
-        self.differences(followed).await.is_empty()
+    /// Waits until they are equal.
+    pub(crate) async fn becomes_equal(&self, tables: &[Followed]) {
+        let mut left = vec![String::new()];
+        let begun = Instant::now();
+        while !left.is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "{} differences stay, as\n{}", left.len(), left[0]);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            left.clear();
+            for followed in tables {
+                left.extend(self.differences(followed).await);
+            }
+        }
     }
 
     async fn differences(&self, followed: &Followed) -> Vec<String> {

@@ -1,6 +1,11 @@
 //! The servers: those that all tests share, and private ones for tests that stop or restart them.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+};
 
 /// Where a pair of servers is.
 #[derive(Debug)]
@@ -34,17 +39,18 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A port below the range from which the kernel takes those of outgoing connections.
+/// A port below the range from which the kernel takes those of outgoing connections; each is given out once.
 fn free_port() -> u16 {
-    let taken = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_err();
-    let begin = 20_000 + (std::process::id() % 6000) as u16;
-    (begin..32_000).find(|port| !taken(port)).unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let begin = 20_000 + (std::process::id() % 600) as u16 * 20;
+    std::iter::repeat_with(|| begin + NEXT.fetch_add(1, Ordering::Relaxed)).find(free).unwrap()
 }
 
 impl Own {
     fn folder() -> PathBuf {
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        static COUNT: AtomicU16 = AtomicU16::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         // Beside the shared servers: a folder that the servers' users can enter.
         let name = format!("e2e-{}-{number}", std::process::id());
         PathBuf::from(variable("PG2OS_TEST_RUNDIR")).with_file_name(name)
@@ -105,7 +111,7 @@ impl Servers {
         let mut command = Command::new(user[0]);
         command.args(&user[1..]).args([&pg_ctl, "restart", "-m", "fast", "-w", "-t", &seconds.to_string()]);
         command.arg("-D").arg(&data).arg("-l").arg(self.own_run().join("log"));
-        command.current_dir(self.own_run()).stdout(std::process::Stdio::null()).status().unwrap().success()
+        command.current_dir(self.own_run()).stdout(Stdio::null()).status().unwrap().success()
     }
 }
 
