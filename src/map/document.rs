@@ -1,12 +1,13 @@
 //! Rows to documents: one JSON object per row, a field per column, NULL left out.
 
 use super::{
-    array, json,
+    array, json, range,
     text::{escape_into, write_string},
     time::{self, Kind},
     types::{self, Encoding},
 };
 use crate::model::{ColumnType, Row, Value};
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 /// JSON numbers of more characters are refused by every numeric field, and inside json too.
 const LONGEST_NUMBER: usize = 1000;
@@ -123,9 +124,24 @@ pub(super) fn write_value(encoding: &Encoding, text: &[u8], out: &mut Vec<u8>) -
         Encoding::Json => {
             json::write_object(text, out);
         }
+        Encoding::Bytes => write_bytes(text, out),
+        Encoding::Range(element) => return range::write_range(text, element, out),
+        Encoding::MultiRange(element) => range::write_multirange(text, element, out),
         Encoding::Array(element) => array::write_array(text, element, out),
     }
     true
+}
+
+/// Hexadecimal bytea text (`bytea_output=hex`) as base64.
+fn write_bytes(text: &[u8], out: &mut Vec<u8>) {
+    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
+    let hex = text.strip_prefix(b"\\x").filter(|hex| hex.len() % 2 == 0);
+    let bytes: Option<Vec<u8>> =
+        hex.and_then(|hex| hex.chunks_exact(2).map(|p| Some(digit(p[0])? << 4 | digit(p[1])?)).collect());
+    match bytes {
+        Some(bytes) => write_string(BASE64.encode(bytes).as_bytes(), out),
+        None => write_string(text, out),
+    }
 }
 
 /// PostgreSQL's number text is JSON as it is; anything else must not break the line and stays a string.
@@ -192,6 +208,25 @@ mod tests {
             document(&[("a", 701, Some("NaN")), ("b", 700, Some("-Infinity")), ("c", 701, Some("-0"))])
                 .unwrap();
         assert_eq!((json.as_str(), omitted), (r#"{"c":-0}"#, 2));
+    }
+
+    #[test]
+    fn bytes_are_base64_and_ranges_are_objects() {
+        let (json, omitted) = document(&[
+            ("b", 17, Some("\\x68c3a9")),
+            ("e", 17, Some("\\x")),
+            ("odd", 17, Some("\\x6")),
+            ("r", 3904, Some("[1,5)")),
+            ("none", 3904, Some("empty")),
+            ("m", 4451, Some("{[1,2)}")),
+            ("rs", 3905, Some(r#"{"[1,3)",empty}"#)),
+        ])
+        .unwrap();
+        assert_eq!(
+            json,
+            r#"{"b":"aMOp","e":"","odd":"\\x6","r":{"gte":1,"lt":5},"m":[{"gte":1,"lt":2}],"rs":[{"gte":1,"lt":3},null]}"#
+        );
+        assert_eq!(omitted, 1);
     }
 
     #[test]

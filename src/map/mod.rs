@@ -7,6 +7,7 @@ mod json;
 mod mapping;
 mod ordinal;
 mod plan;
+mod range;
 mod text;
 mod time;
 mod types;
