@@ -114,7 +114,7 @@ impl Writer {
     }
 
     fn key(&self, g: &str) -> String {
-        if self.seed % 2 == 0 { tables::uuid_key(g) } else { tables::text_key(g) }
+        if self.seed.is_multiple_of(2) { tables::uuid_key(g) } else { tables::text_key(g) }
     }
 
     /// Table, columns for an insert, condition that chooses the row, and SET that changes its key.

@@ -20,7 +20,8 @@ pub(super) fn followed(world: &World) -> Vec<Followed> {
 /// `big` lies out of line: an update that leaves it alone does not send it.
 pub(super) fn schema(seed: u64) -> String {
     // Half of the seeds have uuids for keys, the others text with everything that has to be escaped.
-    let (key, key_type) = if seed % 2 == 0 { (uuid_key("g"), "uuid") } else { (text_key("g"), "text") };
+    let (key, key_type) =
+        if seed.is_multiple_of(2) { (uuid_key("g"), "uuid") } else { (text_key("g"), "text") };
     let identity = match seed % 3 {
         0 => "FULL",
         1 => "USING INDEX notes_key_n",
