@@ -76,7 +76,6 @@ fn one_range<'a>(text: &'a [u8], element: &Encoding, out: &mut Vec<u8>) -> Optio
 }
 
 /// Reads a bound up to the comma or bracket behind it; `None` inside is an infinite one, which has no text.
-#[expect(clippy::type_complexity, reason = "an optional bound and the rest, optional as a whole")]
 fn bound(text: &[u8]) -> Option<(Option<Vec<u8>>, &[u8])> {
     let mut value = vec![];
     let (mut rest, mut quoted, mut any) = (text, false, false);

@@ -93,6 +93,8 @@ impl PipelineError {
             {
                 Meaning::Busy
             }
+            // A column was dropped or renamed since the session read the catalog; the next one reads it again.
+            error if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => Meaning::Transient,
             error if error.is_transient() => Meaning::Transient,
             _ => Meaning::NeedsCure,
         };

@@ -40,7 +40,8 @@ fn world(batch_bytes: usize) -> World {
     };
     let mut tables = Tables::default();
     let target = Target::new(tables.next(), "t");
-    tables.push(Table { target, schema, spec, on_truncate: OnTruncate::Delete, plan });
+    let definitions = std::sync::atomic::AtomicU64::new(0);
+    tables.push(Table { target, schema, spec, on_truncate: OnTruncate::Delete, plan, definitions });
     let limits = LaneLimits {
         lanes: 1,
         batch_bytes,

@@ -5,11 +5,15 @@ use crate::{
     config::{Config, Postgres},
     decode::CopyDecoder,
     lanes::{Batch, EntryKind, TableNo},
-    map::IdBuffers,
-    model::{Lsn, Snapshot, Xid},
-    source::{self, lookup},
+    map::{IdBuffers, MissingIdColumn, TablePlan},
+    model::{Lsn, Snapshot, TableSchema, Xid},
+    source::{self, catalog, floor, lookup},
 };
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
@@ -36,6 +40,30 @@ pub enum LookupError {
         /// What is wrong with it.
         what: String,
     },
+    /// The table lost an id column.
+    #[error("{table}: {missing}")]
+    IdColumn {
+        /// The table.
+        table: String,
+        /// The column.
+        missing: MissingIdColumn,
+    },
+}
+
+/// A table as the catalog describes it now.
+#[derive(Debug)]
+struct Definition {
+    /// [`Table::definitions`] when it was read.
+    number: u64,
+    schema: TableSchema,
+    plan: TablePlan,
+}
+
+/// The connection, and what was read over it.
+#[derive(Debug, Default)]
+struct Primary {
+    client: Option<Client>,
+    definitions: HashMap<TableNo, Arc<Definition>>,
 }
 
 /// The document of a current row, or why it has none, with what was made of it.
@@ -46,7 +74,7 @@ type Decided = Result<Vec<u8>, (String, Vec<u8>)>;
 pub struct Lookups {
     config: Postgres,
     application_name: String,
-    client: Mutex<Option<Client>>,
+    primary: Mutex<Primary>,
     tables: Arc<Tables>,
     max_document_bytes: usize,
 }
@@ -58,7 +86,7 @@ impl Lookups {
         Lookups {
             config: config.postgres.clone(),
             application_name,
-            client: Mutex::new(None),
+            primary: Mutex::default(),
             tables,
             max_document_bytes,
         }
@@ -86,10 +114,10 @@ impl Lookups {
     /// # Errors
     /// As for [`Lookups::resolve`].
     pub async fn insert_position(&self) -> Result<Lsn, LookupError> {
-        let mut guard = self.client.lock().await;
-        let client = self.connected(&mut guard).await?;
+        let mut primary = self.primary.lock().await;
+        let client = self.connected(&mut primary.client).await?;
         let lsn = source::position::log_end(&client).await?.insert;
-        *guard = Some(client);
+        primary.client = Some(client);
         Ok(lsn)
     }
 
@@ -108,23 +136,22 @@ impl Lookups {
         entries: &[u32],
     ) -> Result<(), LookupError> {
         let keys: Vec<_> = entries.iter().map(|at| batch.lookup(batch.entry(*at)).values.clone()).collect();
-        let newest = entries.iter().map(|at| batch.lookup(batch.entry(*at)).xid).max().unwrap_or_default();
         let xids: Vec<Xid> = entries.iter().map(|at| batch.lookup(batch.entry(*at)).xid).collect();
+        let newest = xids.iter().max().copied().unwrap_or_default();
         let sees_all =
             |snapshot: &Snapshot| snapshot.xmin > newest || xids.iter().all(|xid| snapshot.sees(*xid));
-        let columns: Vec<&str> = table.schema.columns.iter().map(|c| c.name.as_str()).collect();
-        let filter = table.schema.row_filter.as_deref();
-        let sql = lookup::lookup_sql(&table.schema, &columns, &table.spec.id, filter, &keys)?;
-        let rows = self.read(&sql, sees_all).await?;
+        let (definition, rows) = self.read(table, &keys, sees_all).await?;
+        let columns = definition.schema.columns.len();
 
         let mut found: HashMap<Vec<u8>, Decided> = HashMap::new();
         let (mut decoder, mut ids) = (CopyDecoder::default(), IdBuffers::default());
         for line in rows {
             let bad = |what: String| LookupError::Row { table: table.schema.name.to_string(), what };
-            let row = decoder.decode(&line, columns.len()).map_err(|e| bad(e.to_string()))?;
-            table.plan.write_id(&row, &mut ids).map_err(|_| bad("a key column is missing".to_owned()))?;
+            let row = decoder.decode(&line, columns).map_err(|e| bad(e.to_string()))?;
+            let plan = &definition.plan;
+            plan.write_id(&row, &mut ids).map_err(|_| bad("a key column is missing".to_owned()))?;
             let mut document = vec![];
-            let made = table.plan.write_fitting_document(&row, self.max_document_bytes, &mut document);
+            let made = plan.write_fitting_document(&row, self.max_document_bytes, &mut document);
             let decided = match made {
                 Ok(_) => Ok(document),
                 Err(reason) => Err((reason, document)),
@@ -141,24 +168,83 @@ impl Lookups {
         Ok(())
     }
 
-    /// Runs `sql` until its snapshot sees what it must.
+    /// Reads the rows with `keys` in a snapshot that sees what it must.
     async fn read(
         &self,
-        sql: &str,
+        table: &Table,
+        keys: &[Vec<Option<String>>],
         sees_all: impl Fn(&Snapshot) -> bool,
-    ) -> Result<Vec<bytes::Bytes>, LookupError> {
+    ) -> Result<(Arc<Definition>, Vec<bytes::Bytes>), LookupError> {
         let mut pause = FIRST_RETRY;
         loop {
-            let mut guard = self.client.lock().await;
-            let client = self.connected(&mut guard).await?;
-            let found = lookup::lookup(&client, sql).await?;
-            *guard = Some(client);
-            drop(guard);
-            if sees_all(&found.read.snapshot) {
-                return Ok(found.rows);
+            let mut primary = self.primary.lock().await;
+            let client = self.connected(&mut primary.client).await?;
+            let current = self.definition(&client, &mut primary.definitions, table, &sees_all).await;
+            // A definition that does not hold any more is read again with the next try.
+            let read = match current {
+                Ok(Some(definition)) => {
+                    let found = find(&client, table, &definition, keys).await;
+                    found.map(|found| sees_all(&found.read.snapshot).then_some((definition, found.rows)))
+                }
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match read {
+                Err(error) => {
+                    primary.definitions.remove(&table.target.table);
+                    return Err(error);
+                }
+                Ok(read) => {
+                    primary.client = Some(client);
+                    drop(primary);
+                    if let Some(read) = read {
+                        return Ok(read);
+                    }
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_RETRY);
         }
     }
+
+    /// The table as the catalog describes it, read again after the stream has brought another definition; `None` where
+    /// that is not visible yet.
+    async fn definition(
+        &self,
+        client: &Client,
+        known: &mut HashMap<TableNo, Arc<Definition>>,
+        table: &Table,
+        sees_all: impl Fn(&Snapshot) -> bool,
+    ) -> Result<Option<Arc<Definition>>, LookupError> {
+        let (no, name) = (table.target.table, &table.schema.name);
+        let number = table.definitions.load(Ordering::Acquire);
+        if let Some(definition) = known.get(&no).filter(|definition| definition.number == number) {
+            return Ok(Some(definition.clone()));
+        }
+        // The transaction that changed the table may be the one that changed the row.
+        if number > 0 && !sees_all(&floor::current_snapshot(client).await?) {
+            return Ok(None);
+        }
+        let schema = catalog::load_table(client, &name.schema, &name.name, &self.config.publications).await?;
+        let columns: Vec<_> =
+            schema.columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
+        let plan = TablePlan::new(&table.spec, schema.oid, &columns)
+            .map_err(|missing| LookupError::IdColumn { table: name.to_string(), missing })?;
+        let definition = Arc::new(Definition { number, schema, plan });
+        known.insert(no, definition.clone());
+        Ok(Some(definition))
+    }
+}
+
+async fn find(
+    client: &Client,
+    table: &Table,
+    definition: &Definition,
+    keys: &[Vec<Option<String>>],
+) -> Result<lookup::Found, LookupError> {
+    let schema = &definition.schema;
+    let columns: Vec<&str> = schema.columns.iter().map(|c| c.name.as_str()).collect();
+    let filter = schema.row_filter.as_deref();
+    let sql = lookup::lookup_sql(schema, &columns, &table.spec.id, filter, keys)?;
+    Ok(lookup::lookup(client, &sql).await?)
 }

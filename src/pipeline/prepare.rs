@@ -25,6 +25,7 @@ use crate::{
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use std::sync::atomic::AtomicU64;
 
 /// Tables that are known on both sides.
 pub struct Prepared {
@@ -247,7 +248,8 @@ pub fn join(
     let plan = TablePlan::new(&spec, schema.oid, &columns)
         .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
     let target = Target::new(number, &configured.index);
-    Ok((Table { target, schema, spec, on_truncate: configured.on_truncate, plan }, properties))
+    let on_truncate = configured.on_truncate;
+    Ok((Table { target, schema, spec, on_truncate, plan, definitions: AtomicU64::new(0) }, properties))
 }
 
 /// The state that a table is in, or a new one where its settings or its index are others than when it was filled.

@@ -7,6 +7,7 @@ use crate::{
     map::{self, TablePlan},
     model::{TypeCatalog, quote_identifier},
 };
+use std::sync::atomic::Ordering;
 
 /// Plans by oid. The server describes a relation before its first change, and again whenever it has changed.
 #[derive(Debug, Default)]
@@ -76,6 +77,11 @@ fn plan_of(
         .iter()
         .map(|c| (c.name.clone(), map::resolve(c.type_oid, c.modifier, types)))
         .collect();
+    let known = table.schema.columns.iter().map(|c| (&c.name, &c.column_type));
+    if !columns.iter().map(|(name, column_type)| (name, column_type)).eq(known) {
+        // Before the first action that is mapped by it: lookups read the catalog again.
+        table.definitions.fetch_add(1, Ordering::AcqRel);
+    }
     let plan = TablePlan::new(&table.spec, relation.oid, &columns)
         .map_err(|source| IntakeError::IdColumn { table: name.clone(), source })?;
     let outside = table.spec.id.iter().find(|id| !relation.columns.iter().any(|c| c.key && c.name == **id));

@@ -1,5 +1,7 @@
 //! The tables of a session: configuration and catalog joined, numbered, immutable.
 
+use std::sync::atomic::AtomicU64;
+
 use crate::{
     config::OnTruncate,
     decode::CopyDecoder,
@@ -19,8 +21,10 @@ pub struct Table {
     pub spec: TableSpec,
     /// Are TRUNCATEs followed?
     pub on_truncate: OnTruncate,
-    /// How rows of windows and lookups are mapped: their cells are the schema's columns in order.
+    /// How rows of windows are mapped: their cells are the schema's columns in order.
     pub plan: TablePlan,
+    /// Counts the definitions other than `schema` that the stream has brought.
+    pub definitions: AtomicU64,
 }
 
 impl Table {

@@ -93,6 +93,14 @@ SELECT pg_catalog.format('prepared transaction %L (role %s, database %s, transac
     Ok(rows.iter().map(|r| r.get(0)).collect())
 }
 
+/// What a statement that begins now sees.
+pub async fn current_snapshot(client: &Client) -> Result<Snapshot> {
+    let doing = || "taking a snapshot".to_owned();
+    let sql = "SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text";
+    let text: String = client.query_one(sql, &[]).await.doing(doing)?.get(0);
+    text.parse().map_err(|_| QueryError::answer(doing(), text))
+}
+
 /// Begins a REPEATABLE READ, READ ONLY transaction and says what its snapshot sees.
 ///
 /// The server takes the snapshot before it evaluates anything, so the position in the same answer was read after it.
