@@ -8,8 +8,8 @@ import statistics
 import subprocess
 import time
 
-from support import (CONNECTION, REPOSITORY, RUNDIR, Pg2os, count, fresh_database, load, opensearch, say, settings, spread, sql,
-                     timed, until)
+from support import (CONNECTION, REPOSITORY, RUNDIR, Pg2os, count, fresh_database, load, opensearch, output, say, settings, spread,
+                     sql, timed, until)
 
 DRAIN_RUNS, DRAIN_TRANSACTIONS, DRAIN_ROWS = 5, 100, 10_000
 MIXED_RUNS, MIXED_CHANGES = 3, 300_000
@@ -19,7 +19,7 @@ LARGE_TRANSACTION, STOPPED_SECONDS = 1_000_000, 60
 
 def encode(_, stream):
     """pgoutput bytes to bulk bodies."""
-    report = json.loads(subprocess.run([stream, "encode"], stdout=subprocess.PIPE, check=True).stdout)
+    report = json.loads(output(stream, "encode"))
     rates = report["rows_per_cpu_second"]
     say(f"encode: {report['message_bytes']} bytes a message, {report['bulk_bytes_per_row']} bytes a row in bulk bodies, "
         f"{spread(report['rows_per_second'])} rows/s of wall time")
@@ -42,19 +42,20 @@ def drain(_, stream):
     for number in range(DRAIN_RUNS + 1):
         for client, command in clients.items():
             sql("SELECT pg_copy_logical_replication_slot('saved', 'copy')")
-            output, *figures = timed(command)
+            reports = []
+            seconds, cpu, walsender, _, others = timed(lambda: reports.append(output(*command)))
             sql("SELECT pg_drop_replication_slot('copy')")
-            if client == "pg2os" and json.loads(output)["changes"] != DRAIN_TRANSACTIONS * DRAIN_ROWS:
-                raise SystemExit(f"bench.py: not every row was drained: {output}")
-            say("drain: {:>14} {:6.2f} s, CPU {:5.2f} s, walsender {:5.2f} s".format(client, *figures)
+            if client == "pg2os" and json.loads(reports[0])["changes"] != DRAIN_TRANSACTIONS * DRAIN_ROWS:
+                raise SystemExit(f"bench.py: not every row was drained: {reports[0]}")
+            say(f"drain: {client:>14} {seconds:5.2f} s, CPU {cpu:.2f} s, walsender {walsender:.2f} s, others {others:.0%}"
                 + ("" if number else " (warm-up)"))
             if number:
-                runs[client].append(figures)
+                runs[client].append((seconds, cpu, walsender, others))
     theirs, ours = ([statistics.median(column) for column in zip(*runs[client])] for client in clients)
     ratios = [one[0] / other[0] for one, other in zip(runs["pg_recvlogical"], runs["pg2os"])]
     rows = DRAIN_TRANSACTIONS * DRAIN_ROWS
     say(f"drain: medians: pg_recvlogical {rows / theirs[0]:,.0f} rows/s, walsender {theirs[2]:.1f} s of CPU; "
-        f"pg2os {rows / ours[0]:,.0f} rows/s, walsender {ours[2]:.1f} s")
+        f"pg2os {rows / ours[0]:,.0f} rows/s, walsender {ours[2]:.1f} s; others took {max(theirs[3], ours[3]):.0%} of the CPUs")
     speed, share = theirs[0] / ours[0], ours[1] / theirs[1]
     return [
         ("drain: speed, pg_recvlogical = 1", "≥ 1.3", f"{speed:.2f} (pairs {min(ratios):.2f} to {max(ratios):.2f})", speed / 1.3),
@@ -102,10 +103,14 @@ def filled(binary, stream, rows, index):
     load(stream, rows, 10_000)
     configuration = settings(f"bench_{index}", "bench", [{"table": "public.t", "index": index}])
     begun = time.monotonic()
-    with Pg2os(binary, configuration, "--until-caught-up") as pg2os:
-        pg2os.ended()
+    catch_up(binary, configuration)
     say(f"{index}: {rows:,} rows filled in {time.monotonic() - begun:.1f} s")
     return configuration
+
+
+def catch_up(binary, configuration):
+    with Pg2os(binary, configuration, "--until-caught-up") as pg2os:
+        pg2os.ended()
 
 
 def mixed(binary, stream):
@@ -115,11 +120,9 @@ def mixed(binary, stream):
     rates = []
     for number in range(MIXED_RUNS + 1):
         sql(ROUND.format(round=number, changes=MIXED_CHANGES))
-        begun = time.monotonic()
-        with Pg2os(binary, configuration, "--until-caught-up") as pg2os:
-            pg2os.ended()
-        seconds = time.monotonic() - begun
-        say(f"mixed: {MIXED_CHANGES:,} changes in {seconds:.2f} s" + ("" if number else " (warm-up)"))
+        seconds, cpu, backends, node, others = timed(lambda: catch_up(binary, configuration))
+        say(f"mixed: {MIXED_CHANGES:,} changes in {seconds:.2f} s, CPU {cpu:.1f} s, PostgreSQL {backends:.1f} s, "
+            f"OpenSearch {node:.1f} s, others {others:.0%}" + ("" if number else " (warm-up)"))
         if number:
             rates.append(MIXED_CHANGES / seconds)
     check("mixed", "t", "bench")
@@ -131,8 +134,7 @@ def latency(binary, stream):
     configuration = filled(binary, stream, 200_000, "latency")
     with Pg2os(binary, configuration) as pg2os:
         time.sleep(3)
-        output, *_ = timed([stream, "latency", "latency", str(LATENCY_SECONDS)])
-        report = json.loads(output)
+        report = json.loads(output(stream, "latency", "latency", str(LATENCY_SECONDS)))
         pg2os.stop()
     say(f"latency: {report}")
     p50, p99 = report["p50_ms"], report["p99_ms"]

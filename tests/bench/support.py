@@ -60,6 +60,11 @@ def fresh_database():
     sql(TABLE)
 
 
+def output(*command):
+    """What a program prints; its messages stay visible."""
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, check=True).stdout
+
+
 def load(stream, rows, per_transaction):
     """Fills t with the rows of the measuring program."""
     made = subprocess.Popen([stream, "rows", "0", str(rows)], stdout=subprocess.PIPE)
@@ -145,21 +150,31 @@ class Pg2os:
             self.process.wait()
 
 
-def timed(command):
-    """Runs a program: its output, seconds, its own CPU seconds, and the CPU seconds of the server's backends that ended."""
-    before, server, begun = resource.getrusage(resource.RUSAGE_CHILDREN), backends_cpu(), time.monotonic()
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, check=True)
-    seconds, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+def timed(run):
+    """Calls `run`, which runs a program: seconds, CPU seconds of the program, of PostgreSQL's backends that ended and of
+    OpenSearch, and the share of all CPUs that processes took that do not belong to the benchmark."""
+    before, begun = cpu_seconds(), time.monotonic()
+    run()
+    seconds, busy = time.monotonic() - begun, cpu_seconds()[-1]
     time.sleep(0.3)   # the walsender ends a moment after its client
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return result.stdout, seconds, cpu, backends_cpu() - server
+    client, backends, node, _ = (late - early for late, early in zip(cpu_seconds(), before))
+    others = busy - before[-1] - client - backends - node
+    return seconds, client, backends, node, max(0, others) / (seconds * os.cpu_count())
 
 
-def backends_cpu():
-    """CPU seconds of the children that the postmaster has waited for."""
-    pid = (RUNDIR / "postgres/data/postmaster.pid").read_text().split()[0]
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[13]) + int(fields[14])) / TICKS
+def cpu_seconds():
+    """CPU seconds of this program's children, of PostgreSQL's backends that ended, of OpenSearch, of the whole machine."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _, _, *backends = process_cpu(RUNDIR / "postgres/data/postmaster.pid")
+    node, machine = process_cpu(RUNDIR / "opensearch/pid"), pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    ticks = [int(field) for field in machine[1:9]]   # idle and waiting for a disk are the fourth and the fifth
+    return children.ru_utime + children.ru_stime, sum(backends), sum(node), (sum(ticks) - ticks[3] - ticks[4]) / TICKS
+
+
+def process_cpu(pid_file):
+    """User and system seconds of a process, then of its children that it has waited for."""
+    stat = pathlib.Path(f"/proc/{pid_file.read_text().split()[0]}/stat").read_text()
+    return [int(field) / TICKS for field in stat.rsplit(")", 1)[1].split()[11:15]]
 
 
 def spread(values, form="{:,.0f}"):

@@ -33,11 +33,11 @@ pub(crate) fn run(index: &str, seconds: u64) -> Outcome {
         for n in FIRST_ROW..FIRST_ROW + seconds * 100 {
             ticks.tick().await;
             let (database, http, values) = (database.clone(), http.clone(), row::values(n));
-            let insert = format!("INSERT INTO t VALUES ('{}')", values.join("','"));
+            let insert = format!("INSERT INTO public.t VALUES ('{}')", values.join("','"));
             let document = format!("{url}/{index}/_doc/{}?_source=false", values[0]);
             pollers.push(tokio::spawn(async move {
                 let begun = Instant::now();
-                database.batch_execute(&insert).await.map_err(|error| error.to_string())?;
+                database.batch_execute(&insert).await.map_err(|error| format!("{error:?}"))?;
                 while begun.elapsed() < PATIENCE {
                     let answer = http.get(&document).send().await.map_err(|error| error.to_string())?;
                     if answer.status().is_success() {
