@@ -8,12 +8,14 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 RUNDIR = pathlib.Path(os.environ["PG2OS_TEST_RUNDIR"])
+SCRATCH = tempfile.TemporaryDirectory(prefix="pg2os-bench.")   # gone when the program ends
 PORT = os.environ["PG2OS_TEST_PG_PORT"]
 CONNECTION = ["-h", "127.0.0.1", "-p", PORT, "-U", "postgres"]
 # The programs of PostgreSQL would use TLS where the server offers it.
@@ -107,7 +109,7 @@ def until(what, seconds, is_true):
 
 def settings(name, database, tables):
     """Writes a configuration and returns its path."""
-    path = RUNDIR / f"{name}.yaml"
+    path = pathlib.Path(SCRATCH.name, f"{name}.yaml")
     path.write_text(json.dumps({
         "name": name,
         "postgres": {"host": "127.0.0.1", "port": int(PORT), "database": database, "user": "postgres",
@@ -153,10 +155,11 @@ class Pg2os:
 def timed(run):
     """Calls `run`, which runs a program: seconds, CPU seconds of the program, of PostgreSQL's backends that ended and of
     OpenSearch, and the share of all CPUs that processes took that do not belong to the benchmark."""
+    time.sleep(0.3)   # a backend ends a moment after its client
     before, begun = cpu_seconds(), time.monotonic()
     run()
     seconds, busy = time.monotonic() - begun, cpu_seconds()[-1]
-    time.sleep(0.3)   # the walsender ends a moment after its client
+    time.sleep(0.3)
     client, backends, node, _ = (late - early for late, early in zip(cpu_seconds(), before))
     others = busy - before[-1] - client - backends - node
     return seconds, client, backends, node, max(0, others) / (seconds * os.cpu_count())
