@@ -21,8 +21,8 @@ test: lint ## Everything: lint, then all tests against real servers
 demo: ## Follow a database under load and compare every row with every document (under 5 minutes)
 	@tests/demo/demo.sh
 
-bench: setup ## Benchmarks against real servers
-	tests/servers/with-servers.sh cargo bench --locked
+bench: setup ## Benchmarks against real servers, about 10 minutes; ONLY="drain mixed" runs some of them
+	HEAP=2g tests/servers/with-servers.sh tests/bench/bench.py $(ONLY)
 
 clean: ## Delete what was built (the cache of servers and tools stays)
 	cargo clean
