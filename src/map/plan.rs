@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::IdForm,
-    model::{Cell, ColumnType, Row, Value},
+    model::{Cell, ColumnType, Row, TableSchema, Value},
 };
 
 /// What the configuration and the catalog decided about a table, whatever its columns are at the moment.
@@ -83,6 +83,16 @@ impl TablePlan {
             })
             .collect::<Result<_, _>>()?;
         Ok(TablePlan { oid, fields, key, id_form: spec.id_form })
+    }
+
+    /// The plan for rows that are read with all columns of `schema`, in order: windows and lookups.
+    ///
+    /// # Errors
+    /// An id column that is not there.
+    pub fn of_schema(spec: &TableSpec, schema: &TableSchema) -> Result<Self, MissingIdColumn> {
+        let columns: Vec<_> =
+            schema.columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
+        TablePlan::new(spec, schema.oid, &columns)
     }
 
     /// `pg_class.oid` of the table, or of its root.

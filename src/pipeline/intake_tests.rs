@@ -19,7 +19,6 @@ struct World {
 fn world(batch_bytes: usize) -> World {
     let spec = TableSpec { id: vec!["id".into()], id_form: IdForm::Plain, exclude: vec![], rename: vec![] };
     let columns = [("id", 23), ("v", 25)].map(|(name, oid)| (name.to_owned(), ColumnType::scalar(oid, -1)));
-    let plan = TablePlan::new(&spec, 7, &columns).unwrap();
     let schema = TableSchema {
         oid: 7,
         name: TableName { schema: "public".into(), name: "t".into() },
@@ -40,8 +39,7 @@ fn world(batch_bytes: usize) -> World {
     };
     let mut tables = Tables::default();
     let target = Target::new(tables.next(), "t");
-    let definitions = std::sync::atomic::AtomicU64::new(0);
-    tables.push(Table { target, schema, spec, on_truncate: OnTruncate::Delete, plan, definitions });
+    tables.push(Table::new(target, schema, spec, OnTruncate::Delete).unwrap());
     let limits = LaneLimits {
         lanes: 1,
         batch_bytes,

@@ -226,9 +226,7 @@ impl Lookups {
             return Ok(None);
         }
         let schema = catalog::load_table(client, &name.schema, &name.name, &self.config.publications).await?;
-        let columns: Vec<_> =
-            schema.columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
-        let plan = TablePlan::new(&table.spec, schema.oid, &columns)
+        let plan = TablePlan::of_schema(&table.spec, &schema)
             .map_err(|missing| LookupError::IdColumn { table: name.to_string(), missing })?;
         let definition = Arc::new(Definition { number, schema, plan });
         known.insert(no, definition.clone());

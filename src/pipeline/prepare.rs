@@ -8,7 +8,7 @@ use super::{
 use crate::{
     config::{self, Config},
     lanes::{TableNo, Target},
-    map::{TablePlan, TableSpec, properties},
+    map::{TableSpec, properties},
     model::{Epochs, TableName, TableSchema, Version},
     sink::{
         self, Client, EpochRecord, IndexDefinition, Owner, StateStore, TableRecord, TableState, Versions,
@@ -25,7 +25,6 @@ use crate::{
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::sync::atomic::AtomicU64;
 
 /// Tables that are known on both sides.
 pub struct Prepared {
@@ -244,12 +243,10 @@ pub fn join(
     };
     let properties = properties(&spec, &schema.columns, &configured.mapping)
         .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
-    let columns: Vec<_> = schema.columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
-    let plan = TablePlan::new(&spec, schema.oid, &columns)
-        .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
     let target = Target::new(number, &configured.index);
-    let on_truncate = configured.on_truncate;
-    Ok((Table { target, schema, spec, on_truncate, plan, definitions: AtomicU64::new(0) }, properties))
+    let table = Table::new(target, schema, spec, configured.on_truncate)
+        .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
+    Ok((table, properties))
 }
 
 /// The state that a table is in, or a new one where its settings or its index are others than when it was filled.

@@ -6,7 +6,7 @@ use crate::{
     config::OnTruncate,
     decode::CopyDecoder,
     lanes::{TableNo, Target},
-    map::{IdBuffers, TablePlan, TableSpec},
+    map::{IdBuffers, MissingIdColumn, TablePlan, TableSpec},
     model::{TableName, TableSchema},
 };
 
@@ -28,6 +28,20 @@ pub struct Table {
 }
 
 impl Table {
+    /// Joins what catalog and configuration say.
+    ///
+    /// # Errors
+    /// An id column that is not published.
+    pub fn new(
+        target: Target,
+        schema: TableSchema,
+        spec: TableSpec,
+        on_truncate: OnTruncate,
+    ) -> Result<Self, MissingIdColumn> {
+        let plan = TablePlan::of_schema(&spec, &schema)?;
+        Ok(Table { target, schema, spec, on_truncate, plan, definitions: AtomicU64::new(0) })
+    }
+
     /// Id and document of a COPY line, for people.
     ///
     /// # Errors

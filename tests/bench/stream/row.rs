@@ -3,7 +3,7 @@
 use pg2os::{
     config::{IdForm, OnTruncate},
     lanes::Target,
-    map::{self, TablePlan, TableSpec},
+    map::{self, TableSpec},
     model::{Column, ReplicaIdentity, TableName, TableSchema, TypeCatalog},
     pipeline::tables::{Table, Tables},
 };
@@ -99,7 +99,6 @@ pub(crate) fn tables() -> Result<Tables, Box<dyn Error>> {
     let types = TypeCatalog::new();
     let columns = COLUMNS.map(|(name, oid, modifier)| (name.to_owned(), map::resolve(oid, modifier, &types)));
     let spec = TableSpec { id: vec!["id".into()], id_form: IdForm::Plain, exclude: vec![], rename: vec![] };
-    let plan = TablePlan::new(&spec, RELATION, &columns)?;
     let schema = TableSchema {
         oid: RELATION,
         name: TableName { schema: "public".into(), name: "t".into() },
@@ -119,12 +118,7 @@ pub(crate) fn tables() -> Result<Tables, Box<dyn Error>> {
         estimated_rows: 0,
     };
     let mut tables = Tables::default();
-    tables.add(|number| Table {
-        target: Target::new(number, "t"),
-        schema,
-        spec,
-        on_truncate: OnTruncate::Delete,
-        plan,
-    });
+    let target = Target::new(tables.next(), "t");
+    tables.push(Table::new(target, schema, spec, OnTruncate::Delete)?);
     Ok(tables)
 }
