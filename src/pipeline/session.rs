@@ -41,7 +41,7 @@ const AUTO_LANES: usize = 4;
 /// Bytes of all open and sent batches together.
 const QUEUE_BYTES: usize = 24 << 20;
 /// A larger batch brings nothing, measured (`docs/performance.md`).
-const BATCH_BYTES: usize = 2 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ACTIONS: usize = 10_000;
 const GUARDED_DELETES: usize = 200_000;
 const TICK: Duration = Duration::from_millis(50);

@@ -11,7 +11,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 const LIMITS: LaneLimits = LaneLimits {
     lanes: 4,
-    batch_bytes: 2 << 20,
+    batch_bytes: 1 << 20,
     batch_actions: 10_000,
     flush_after: Duration::from_millis(5),
     guarded_deletes: 0,
