@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! run ── session after session
-//!          │ open: prepare (servers, tables, indices) → position (may the stream start, and where?) → START
+//!          │ opening: prepare (servers, tables, indices) → position (may the stream start, and where?) → START
 //!          │
 //!          ├─ reader thread:  frames → intake → lanes           acknowledges what the checkpoint holds
 //!          ├─ bootstrap:      windows ───────▶ lanes            guarded against streamed deletes
@@ -10,7 +10,6 @@
 //!          └─ checkpoint:     tracker → state document → reader
 //! ```
 
-mod assistant;
 pub mod bootstrap;
 mod checkpoint;
 pub mod deliver;
@@ -18,6 +17,7 @@ pub mod error;
 pub mod intake;
 pub mod lookups;
 pub mod oneshot;
+mod opening;
 pub mod position;
 pub mod prepare;
 pub mod preview;
@@ -25,6 +25,7 @@ pub mod progress;
 pub mod reader;
 pub mod reading;
 mod relations;
+mod requests;
 pub mod run;
 pub mod session;
 pub mod status;

@@ -1,30 +1,27 @@
 //! A session: everything between acquiring the slot and losing it.
 //!
 //! A session is built from what the servers and the state documents say, never from what an earlier one remembered: on
-//! any loss it is dropped whole, and the next one goes on from the checkpoint. Opening comes in the order of
-//! `docs/architecture.md` ("Opening a session"): look, decide, repair durably, START.
+//! any loss it is dropped whole, and the next one goes on from the checkpoint. `opening` acquires the slot.
 
 use super::{
-    assistant::Assistant,
     bootstrap::{Bootstrap, Work},
     checkpoint::CheckpointKeeper,
     deliver::Deliverer,
     error::PipelineError,
     intake::Intake,
     lookups::Lookups,
-    position::{self, Gap, Start},
-    prepare::{self, Prepared},
     progress::Progress,
-    reader::{Reader, ReaderError, SERVER_TIMEOUT, StreamState},
+    reader::{Reader, ReaderError, StreamState},
+    requests::RequestHandler,
     tables::Tables,
 };
 use crate::{
     ack::Tracker,
-    config::{BackfillOrder, Config, OnGap},
+    config::{BackfillOrder, Config},
     lanes::{LaneLimits, Lanes},
     model::{Lsn, TypeCatalog},
-    sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore},
-    source::{self, position::LogEnd, replication::ReplicationConnection, slot},
+    sink::{self, Checkpoint, DeadLetters, EpochRecord, StateStore},
+    source::{self, position::LogEnd, replication::ReplicationConnection},
 };
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -59,125 +56,22 @@ pub enum End {
 
 /// See the module.
 pub struct Session {
-    config: Arc<Config>,
-    control: tokio_postgres::Client,
-    state: StateStore,
-    client: sink::Client,
-    dead_letters: DeadLetters,
-    tables: Arc<Tables>,
-    work: Vec<Work>,
-    require_alias: bool,
-    epochs: EpochRecord,
-    checkpoint: Checkpoint,
-    connection: ReplicationConnection,
-    log_end: LogEnd,
-    taken: Instant,
+    pub(super) config: Arc<Config>,
+    pub(super) control: tokio_postgres::Client,
+    pub(super) state: StateStore,
+    pub(super) client: sink::Client,
+    pub(super) dead_letters: DeadLetters,
+    pub(super) tables: Arc<Tables>,
+    pub(super) work: Vec<Work>,
+    pub(super) require_alias: bool,
+    pub(super) epochs: EpochRecord,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) connection: ReplicationConnection,
+    pub(super) log_end: LogEnd,
+    pub(super) taken: Instant,
 }
 
 impl Session {
-    /// Looks at both servers, decides where to start, repairs what must be, and acquires the slot.
-    ///
-    /// # Errors
-    /// Whatever stands in the way, with its cure; [`PipelineError::SlotBusy`] where another instance streams.
-    pub async fn open(config: Arc<Config>) -> Result<Self, PipelineError> {
-        let application_name = format!("pg2os {}", config.name);
-        let control = source::sql::connect(&config.postgres, None, &application_name).await?;
-        let client = sink::Client::new(&config.opensearch)?;
-        client.info().await?;
-        prepare::check_server(&control).await?;
-        let schemas = prepare::schemas(&control, &config).await?;
-
-        let (settings, name) = (config.clone(), application_name.clone());
-        let connecting = tokio::task::spawn_blocking(move || {
-            let mut connection =
-                ReplicationConnection::connect(&settings.postgres, &name, Some(SERVER_TIMEOUT))?;
-            let server = connection.identify_system()?;
-            Ok::<_, PipelineError>((connection, server))
-        });
-        let (mut connection, server) = connecting.await.map_err(|_| PipelineError::Ended("connecting"))??;
-
-        let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
-        // Before anything is made on a server that may not be ours.
-        let stored = state.checkpoint().await?.map(|stored| stored.record);
-        if let Some(why) = stored.and_then(|checkpoint| position::foreign(&checkpoint, &server)) {
-            return Err(PipelineError::Gap(why));
-        }
-        let schemas = prepare::published(&control, &config, schemas).await?;
-        let dead_letters =
-            DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
-        let Prepared { tables, mut work, indices } =
-            prepare::tables(&config, &client, &state, schemas, &server).await?;
-        let mut epochs = prepare::epochs(&client, &state, &indices).await?;
-
-        let slot_name = config.postgres.slot.clone();
-        let found = slot::find(&control, &slot_name).await?;
-        // After the slot: whoever held it until now has written its checkpoint before it moved the slot.
-        let stored = state.checkpoint().await?.map(|stored| stored.record);
-        if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
-            return Err(PipelineError::SlotBusy { slot: slot_name, pid });
-        }
-        prepare::check_slot(&slot_name, found.as_ref(), &server.database)?;
-        let mut history = vec![];
-        if stored.as_ref().is_some_and(|c| c.timeline < server.timeline) {
-            history = connection.timeline_history(server.timeline)?;
-        }
-        let log_end = source::position::log_end(&control).await?;
-        let from = match position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history) {
-            Start::Continue(lsn) => lsn,
-            Start::Foreign(why) => return Err(PipelineError::Gap(why)),
-            start => {
-                let after_gap = matches!(start, Start::Gap(_));
-                if let Start::Gap(gap) = &start {
-                    plan_repair(&config, &state, gap, &mut epochs).await?;
-                }
-                // Without a stream since then, nothing that was read before counts.
-                for table in &mut work {
-                    table.restart(&state, after_gap).await?;
-                }
-                acquire(&control, &slot_name, found.as_ref()).await?
-            }
-        };
-        prepare::let_go_of_others(&state, &tables).await?;
-        if epochs.list.is_worn_at(log_end.insert) {
-            epochs.list.begin(log_end.insert)?;
-            state.write_epochs(&epochs).await?;
-        }
-        let checkpoint = Checkpoint {
-            slot: slot_name.clone(),
-            system_identifier: server.system_id,
-            database: server.database,
-            timeline: server.timeline,
-            fingerprint: String::new(),
-            lsn: from,
-            high: None,
-        };
-        state.write_checkpoint(&checkpoint, &epochs.list).await?;
-
-        let publications = config.postgres.publications.clone();
-        let starting = tokio::task::spawn_blocking(move || {
-            connection.start(&slot_name, from, &publications)?;
-            Ok::<_, PipelineError>(connection)
-        });
-        let connection = starting.await.map_err(|_| PipelineError::Ended("starting the stream"))??;
-        tracing::info!(from = %from, slot = checkpoint.slot, tables = tables.iter().count(), "streaming");
-        let require_alias = indices.iter().all(|index| index.is_alias);
-        Ok(Session {
-            config,
-            control,
-            state,
-            client,
-            dead_letters,
-            tables: Arc::new(tables),
-            work,
-            require_alias,
-            epochs,
-            checkpoint,
-            connection,
-            log_end,
-            taken: Instant::now(),
-        })
-    }
-
     /// Streams, and reads the windows that are not done, until told to stop, or until caught up where that is asked for.
     ///
     /// # Errors
@@ -250,13 +144,13 @@ impl Session {
             stream.clone(),
         );
         let mut keeping = AbortOnDrop::spawn(keeper.run(drained.clone()));
-        let assistant = Assistant {
+        let handler = RequestHandler {
             control: self.control,
             lanes: lanes.clone(),
             tables: self.tables.clone(),
             client: self.client.clone(),
         };
-        let mut assisting = AbortOnDrop::spawn(assistant.run(asked));
+        let mut handling = AbortOnDrop::spawn(handler.run(asked));
         let mut goal = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -272,7 +166,7 @@ impl Session {
                         Ok(Ok(())) | Err(_) => PipelineError::Ended("the reader thread"),
                     });
                 }
-                result = &mut assisting.0 => return Err(ended(result, "the assistant")),
+                result = &mut handling.0 => return Err(ended(result, "the handler of requests")),
                 result = &mut keeping.0 => return Err(ended(result, "the checkpoint keeper")),
                 Some(_) = senders.join_next() => return Err(PipelineError::Ended("a lane")),
                 result = &mut bootstrap.0, if !filled => {
@@ -352,58 +246,7 @@ fn spawn_reader(reader: Reader) -> oneshot::Receiver<Result<(), ReaderError>> {
     reading
 }
 
-/// Writes down that a gap is to be repaired, before anything is streamed past it.
-async fn plan_repair(
-    config: &Config,
-    state: &StateStore,
-    gap: &Gap,
-    epochs: &mut EpochRecord,
-) -> Result<(), PipelineError> {
-    if config.on_gap == OnGap::Stop {
-        return Err(PipelineError::Gap(format!(
-            "{gap}; on_gap is `stop`: set on_gap: resync to read all tables again beside the stream"
-        )));
-    }
-    tracing::warn!(%gap, "a gap: all tables are read again beside the stream, and what is gone is swept");
-    let at = match gap {
-        Gap::Forked { at, .. } => {
-            // LSNs of the two timelines are not comparable past the fork.
-            epochs.list.begin(*at)?;
-            *at
-        }
-        Gap::SlotMissing { checkpoint, .. }
-        | Gap::SlotLost { checkpoint, .. }
-        | Gap::SlotAhead { checkpoint, .. } => *checkpoint,
-    };
-    epochs.repair = Some(Repair { reason: gap.to_string(), lsn: at });
-    state.write_epochs(epochs).await?;
-    Ok(())
-}
-
-/// Makes the slot, or moves one that nobody streamed from to now; returns where the stream starts.
-async fn acquire(
-    control: &tokio_postgres::Client,
-    name: &str,
-    found: Option<&slot::SlotState>,
-) -> Result<Lsn, PipelineError> {
-    match found {
-        Some(slot) if !slot.is_lost() => {
-            // The slot may be older than the publication, which WAL from before it does not know.
-            let now = source::position::log_end(control).await?.flush;
-            Ok(slot::advance(control, name, now).await?)
-        }
-        lost => {
-            if lost.is_some() {
-                slot::drop_slot(control, name).await?;
-            }
-            let start = slot::create(control, name).await?;
-            tracing::info!(slot = name, %start, "replication slot created");
-            Ok(start)
-        }
-    }
-}
-
-/// The server's position, over a connection of its own: the session's is the assistant's.
+/// The server's position, over a connection of its own: the session's is the request handler's.
 async fn log_end_of(config: &Config) -> Result<Lsn, PipelineError> {
     let control = source::sql::connect(&config.postgres, None, &format!("pg2os {}", config.name)).await?;
     Ok(source::position::log_end(&control).await?.flush)

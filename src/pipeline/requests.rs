@@ -1,4 +1,4 @@
-//! What the reader thread cannot do itself: asking the catalog, and following a TRUNCATE (**M11**, without its
+//! What the reader thread asks for, as it cannot do it itself: types from the catalog, and following a TRUNCATE (**M11**, without its
 //! repetition after a doubt).
 
 use super::{error::PipelineError, reader::Request, tables::Tables};
@@ -14,14 +14,14 @@ use tokio::sync::mpsc;
 const TICK: Duration = Duration::from_millis(5);
 
 /// Answers the reader's requests, one at a time.
-pub(super) struct Assistant {
+pub(super) struct RequestHandler {
     pub(super) control: tokio_postgres::Client,
     pub(super) lanes: Arc<Lanes>,
     pub(super) tables: Arc<Tables>,
     pub(super) client: sink::Client,
 }
 
-impl Assistant {
+impl RequestHandler {
     /// Answers until the reader is gone.
     ///
     /// # Errors
