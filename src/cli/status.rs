@@ -111,7 +111,7 @@ fn print(status: &Status) {
     println!("dead letters {}", status.dead_letters);
     let mut table = Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["table", "index", "state", "windows done", "rows in them", "documents"]);
+    table.set_header(["table", "index", "state", "windows done", "rows filled", "documents"]);
     for t in &status.tables {
         let state = match t.state {
             TableState::New => "new",

@@ -210,7 +210,7 @@ impl Bootstrap {
             if Instant::now() >= until {
                 break;
             }
-            tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be late any more");
+            tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be late any more (limits.late_request_horizon, and a minute after the slot was taken)");
             tokio::time::sleep_until(until.into()).await;
         }
         // A row's place in a lane, for deletes that are no rows: they see everything and carry the floor's version.
@@ -218,7 +218,7 @@ impl Bootstrap {
         let mut deleted = 0_u64;
         let mut listing = Versions::of(&self.client, &table.target.index).await?;
         while let Some(page) = listing.next_page().await? {
-            for document in page.iter().filter(|d| d.version < version) {
+            for document in page.iter().filter(|d| d.version < version && table.may_delete(d.version)) {
                 let id = document.id.as_bytes();
                 let action =
                     Action { target: &table.target, id, plain_id: id, version, change: Change::Delete };

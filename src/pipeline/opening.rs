@@ -43,6 +43,8 @@ impl Session {
         if let Some(why) = stored.and_then(|checkpoint| position::foreign(&checkpoint, &server)) {
             return Err(PipelineError::Gap(why));
         }
+        let found = slot::find(&control, &config.postgres.slot).await?;
+        prepare::check_slot(&config.postgres.slot, found.as_ref(), &server.database)?;
         let schemas = prepare::published(&control, &config, schemas).await?;
         let dead_letters =
             DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
@@ -57,7 +59,6 @@ impl Session {
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
         }
-        prepare::check_slot(&slot_name, found.as_ref(), &server.database)?;
         let mut history = vec![];
         if stored.as_ref().is_some_and(|c| c.timeline < server.timeline) {
             history = connection.timeline_history(server.timeline)?;

@@ -204,7 +204,16 @@ pub async fn tables(
     for (configured, schema) in config.tables.iter().zip(schemas) {
         let name = schema.name.to_string();
         let number = tables.next();
-        let (table, properties) = join(configured, schema, number)?;
+        let (mut table, properties) = join(configured, schema, number)?;
+        let stored = state.table(&name).await?.map(|stored| stored.record);
+        if let Some(record) = stored.as_ref().filter(|record| record.index != configured.index) {
+            // Before the other index is made or claimed.
+            return Err(PipelineError::Configuration(format!(
+                "{name} has been kept in index {} so far, and is configured for {} now; give the pipeline another `name` \
+                 to fill a new index, or set the old one",
+                record.index, configured.index
+            )));
+        }
         let owner = Owner {
             pipeline: config.name.clone(),
             source: sink::Source {
@@ -218,7 +227,8 @@ pub async fn tables(
         if index.created {
             tracing::info!(index = index.concrete, alias = index.name, table = name, "index created");
         }
-        let record = table_record(client, state, &name, &index, digest(&table)).await?;
+        table.adopted = index.is_adopted();
+        let record = table_record(client, state, stored, &index, &table).await?;
         tables.push(table);
         work.push(Work { table: number, record, window: configured.window.clone() });
         indices.push(index);
@@ -253,12 +263,13 @@ pub fn join(
 async fn table_record(
     client: &Client,
     state: &StateStore,
-    name: &str,
+    stored: Option<TableRecord>,
     index: &sink::Index,
-    digest: String,
+    table: &Table,
 ) -> Result<TableRecord, PipelineError> {
+    let (name, digest) = (table.schema.name.to_string(), digest(table));
     let new = |sweep| TableRecord {
-        table: name.to_owned(),
+        table: name.clone(),
         index: index.name.clone(),
         index_uuid: index.uuid.clone(),
         state: TableState::New,
@@ -267,20 +278,21 @@ async fn table_record(
         floor: None,
         relfilenode: None,
     };
-    let Some(stored) = state.table(name).await? else {
+    let Some(record) = stored else {
+        let has_documents = has_documents(client, index).await?;
+        if table.adopted && has_documents {
+            tracing::warn!(
+                index = index.concrete,
+                table = name,
+                "the index was there before and is taken over as it is: rows replace the documents with their ids, \
+                 documents without a row stay, and so does the mapping"
+            );
+        }
         // Durable at once: whoever goes on after a kill must know that nothing but the stream has written this index.
-        let record = new(has_documents(client, index).await?);
+        let record = new(has_documents && !table.adopted);
         state.write_table(&record).await?;
         return Ok(record);
     };
-    let record = stored.record;
-    if record.index != index.name {
-        return Err(PipelineError::Configuration(format!(
-            "{name} has been kept in index {} so far, and is configured for {} now; give the pipeline another `name` to \
-             fill a new index, or set the old one",
-            record.index, index.name
-        )));
-    }
     if record.index_uuid != index.uuid {
         tracing::warn!(
             table = name,

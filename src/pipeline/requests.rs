@@ -49,12 +49,13 @@ impl RequestHandler {
         while !self.lanes.is_flushed(&mark) {
             tokio::time::sleep(TICK).await;
         }
-        for table in tables {
-            let target = &self.tables.get(*table).target;
+        for no in tables {
+            let table = self.tables.get(*no);
+            let target = &table.target;
             let mut deleted = 0_u64;
             let mut listing = Versions::of(&self.client, &target.index).await?;
             while let Some(page) = listing.next_page().await? {
-                for document in page.iter().filter(|d| d.version <= version) {
+                for document in page.iter().filter(|d| d.version <= version && table.may_delete(d.version)) {
                     let id = document.id.as_bytes();
                     let action = Action { target, id, plain_id: id, version, change: Change::Delete };
                     while let Err(lane) = self.lanes.push_change(&action, xid) {

@@ -1,6 +1,6 @@
 //! Where a pipeline stands, as slot, checkpoint and state documents say; nothing is changed by asking.
 
-use super::error::PipelineError;
+use super::{error::PipelineError, prepare};
 use crate::{
     config::Config,
     model::Lsn,
@@ -124,6 +124,17 @@ pub async fn status(config: &Config) -> Result<Status, PipelineError> {
         }
         Some(_) => {}
     }
+    if let Err(error) = prepare::check_slot(slot_name, slot.as_ref(), &config.postgres.database) {
+        problems.push(error.to_string());
+    }
+    if let Some(checkpoint) = &checkpoint
+        && checkpoint.record.database != config.postgres.database
+    {
+        problems.push(format!(
+            "the state of pipeline {} comes from database {}, not {}; give this pipeline another `name`",
+            config.name, checkpoint.record.database, config.postgres.database
+        ));
+    }
 
     let mut tables = vec![];
     for table in &config.tables {
@@ -144,6 +155,12 @@ pub async fn status(config: &Config) -> Result<Status, PipelineError> {
             Some(index) => Some(client.count(&index.concrete).await?),
             None => None,
         };
+        if documents.is_none() && table_state != TableState::New {
+            problems.push(format!(
+                "index {} of {qualified} is gone; `pg2os run` makes and fills it again",
+                table.index
+            ));
+        }
         let index = table.index.clone();
         tables.push(TableStatus {
             table: qualified,

@@ -7,7 +7,7 @@ use crate::{
     decode::CopyDecoder,
     lanes::{TableNo, Target},
     map::{IdBuffers, MissingIdColumn, TablePlan, TableSpec},
-    model::{TableName, TableSchema},
+    model::{TableName, TableSchema, Version},
 };
 
 /// One table of the session.
@@ -23,6 +23,8 @@ pub struct Table {
     pub on_truncate: OnTruncate,
     /// How rows of windows are mapped: their cells are the schema's columns in order.
     pub plan: TablePlan,
+    /// Was the index there before pg2os? Documents that pg2os did not write stay in it.
+    pub adopted: bool,
     /// Counts the definitions other than `schema` that the stream has brought.
     pub definitions: AtomicU64,
 }
@@ -39,7 +41,13 @@ impl Table {
         on_truncate: OnTruncate,
     ) -> Result<Self, MissingIdColumn> {
         let plan = TablePlan::of_schema(&spec, &schema)?;
-        Ok(Table { target, schema, spec, on_truncate, plan, definitions: AtomicU64::new(0) })
+        Ok(Table { target, schema, spec, on_truncate, plan, adopted: false, definitions: AtomicU64::new(0) })
+    }
+
+    /// May a document with `version` be deleted, since it is older than what empties the index? Versions below the first
+    /// epoch were not given by pg2os.
+    pub fn may_delete(&self, version: Version) -> bool {
+        !self.adopted || version.epoch() > 0
     }
 
     /// Id and document of a COPY line, for people.

@@ -120,9 +120,11 @@ impl Client {
             "_meta": { "pg2os": meta_of(owner) },
             "properties": definition.properties,
         });
-        let index = self.ensure_alias(name, &settings, &mappings).await?;
+        let mut index = self.ensure_alias(name, &settings, &mappings).await?;
         match index.owner() {
-            None => self.claim(&index, owner).await?,
+            None => {
+                index.meta = self.write_claim(&index, owner, true).await?;
+            }
             Some(found) if found == *owner => {}
             Some(Owner { pipeline, source }) => {
                 return Err(SinkError::Owned {
@@ -140,9 +142,18 @@ impl Client {
 
     /// Records in the index's `_meta` that it belongs to `owner`, whoever had it before; the rest of `_meta` stays.
     pub async fn claim(&self, index: &Index, owner: &Owner) -> Result<()> {
+        self.write_claim(index, owner, index.is_adopted()).await.map(|_| ())
+    }
+
+    async fn write_claim(&self, index: &Index, owner: &Owner, adopted: bool) -> Result<Map<String, Value>> {
         let mut meta = index.meta.clone();
-        meta.insert("pg2os".to_owned(), meta_of(owner));
-        self.put_mapping(&index.concrete, &json!({ "_meta": meta })).await
+        let mut ours = meta_of(owner);
+        if adopted {
+            ours["adopted"] = json!(true);
+        }
+        meta.insert("pg2os".to_owned(), ours);
+        self.put_mapping(&index.concrete, &json!({ "_meta": meta })).await?;
+        Ok(meta)
     }
 
     /// Adds fields to the mapping; those that are there already must be the same (OpenSearch docs: "Update mapping").
@@ -183,6 +194,11 @@ impl Client {
 }
 
 impl Index {
+    /// Was it there before pg2os? Then it may hold documents that are nobody's rows, and they are not ours to delete.
+    pub fn is_adopted(&self) -> bool {
+        self.meta.get("pg2os").is_some_and(|ours| ours["adopted"] == json!(true))
+    }
+
     /// Whom it belongs to, where that is recorded.
     pub fn owner(&self) -> Option<Owner> {
         serde_json::from_value(self.meta.get("pg2os")?.clone()).ok()

@@ -257,7 +257,6 @@ pub(super) fn describe_db(e: &DbError) -> String {
 
 fn cure(code: &SqlState) -> Option<&'static str> {
     Some(match code.code() {
-        "42501" => "grant the privilege to pg2os's role",
         "55006" => "another process holds it: wait for it or end it",
         "57014" => "the statement was cancelled: is statement_timeout set for the role?",
         "53300" => "raise max_connections or lower `backfill.parallel`",

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adopted;
 mod changes;
 mod convergence;
 mod faults;
