@@ -83,11 +83,10 @@ impl Deliverer {
             Delivery::new(batch.live(|kind| matches!(kind, EntryKind::Index | EntryKind::Delete)));
         while let Some(part) = delivery.part() {
             let request = batch.request(&body, part);
-            let (actions, bytes) = (part.len(), request.len());
+            let actions = part.len();
             let is_delete = |i: usize| batch.entry(part[i]).kind == EntryKind::Delete;
-            let begun = Instant::now();
             let answer = self.client.bulk(request, actions, is_delete, self.require_alias).await;
-            self.progress.answered(&answer, actions, bytes, begun.elapsed());
+            self.progress.answered(&answer, actions);
             let highest = self.highest_version(&answer).await;
             let next = delivery.on_answer(answer, highest);
             let buried = delivery.take_buried();

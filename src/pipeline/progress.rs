@@ -4,7 +4,7 @@ use super::reader::StreamState;
 use crate::{
     lanes::{Lanes, TableNo},
     model::Lsn,
-    sink::{Answer, Outcome},
+    sink::Answer,
 };
 use std::{
     collections::BTreeMap,
@@ -12,17 +12,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// Counters; all of them only grow within a session.
 #[derive(Debug, Default)]
 pub struct Progress {
     actions: AtomicU64,
-    bytes: AtomicU64,
-    requests: AtomicU64,
-    request_micros: AtomicU64,
-    conflicts: AtomicU64,
     dead_letters: AtomicU64,
     shared: Mutex<Shared>,
 }
@@ -79,20 +75,13 @@ impl Progress {
         shared.session = Some((stream, lanes));
     }
 
-    pub(super) fn answered(&self, answer: &Answer, actions: usize, bytes: usize, took: Duration) {
-        let add = |counter: &AtomicU64, n: u64| counter.fetch_add(n, Ordering::Relaxed);
-        add(&self.requests, 1);
-        add(&self.request_micros, took.as_micros() as u64);
+    pub(super) fn answered(&self, answer: &Answer, actions: usize) {
+        let add = |applied: usize| {
+            self.actions.fetch_add(applied as u64, Ordering::Relaxed);
+        };
         match answer {
-            Answer::AllDone => {
-                add(&self.actions, actions as u64);
-                add(&self.bytes, bytes as u64);
-            }
-            Answer::Items(items) => {
-                let conflicts = items.iter().filter(|(_, o)| matches!(o, Outcome::Conflict { .. })).count();
-                add(&self.actions, (actions - items.len().min(actions)) as u64);
-                add(&self.conflicts, conflicts as u64);
-            }
+            Answer::AllDone => add(actions),
+            Answer::Items(items) => add(actions.saturating_sub(items.len())),
             Answer::Unknown(_) => self.shared().last_doubt = Some(Instant::now()),
             _ => {}
         }

@@ -112,16 +112,7 @@ pub(super) fn login(config: &OpenSearch) -> Result<Login> {
 }
 
 fn read_credential(key: &str, credential: &Credential) -> Result<SecretString> {
-    match credential {
-        Credential::Value(secret) => Ok(secret.clone()),
-        Credential::File(path) => {
-            let text = String::from_utf8(read_file(key, path)?).map_err(|_| {
-                SinkError::Configuration(format!("{key}: {} is not UTF-8 text", path.display()))
-            })?;
-            let line = text.strip_suffix('\n').unwrap_or(&text);
-            Ok(line.strip_suffix('\r').unwrap_or(line).into())
-        }
-    }
+    credential.read().map_err(|error| SinkError::Configuration(format!("{key}: {error}")))
 }
 
 fn read_file(key: &str, path: &Path) -> Result<Vec<u8>> {

@@ -27,7 +27,7 @@ pub use query_error::QueryError;
 
 use crate::config::{Credential, Postgres};
 use secrecy::{ExposeSecret, SecretString};
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 /// Time for one address: from the first packet until the session is ready.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,19 +90,7 @@ impl Login {
 }
 
 fn read_credential(credential: &Credential, key: &str) -> Result<SecretString, SourceError> {
-    match credential {
-        Credential::Value(value) => Ok(value.clone()),
-        Credential::File(path) => {
-            let text = fs::read_to_string(path).map_err(|error| {
-                SourceError::Setting(format!(
-                    "cannot read {}: {error}; check {key}_file and the mount of the secret",
-                    path.display()
-                ))
-            })?;
-            let value = text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
-            Ok(value.into())
-        }
-    }
+    credential.read().map_err(|error| SourceError::Setting(format!("{error}; check {key}_file")))
 }
 
 /// What to report when no host would do: a transient failure first, as that host may be the primary in a moment.
@@ -128,7 +116,7 @@ fn refuse_unix_socket(host: &str) -> Result<(), SourceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
+    use std::{fs, io};
 
     #[test]
     fn options_are_escaped() {
