@@ -199,7 +199,7 @@ impl Reader {
     ///
     /// # Errors
     /// The connection or its content failed; nothing was acknowledged that is not durable.
-    pub fn run(mut self) -> Result<(), ReaderError> {
+    pub fn run(&mut self) -> Result<(), ReaderError> {
         loop {
             match self.state.phase() {
                 Phase::Stream => {}

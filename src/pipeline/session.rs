@@ -163,7 +163,9 @@ impl Session {
                 result = &mut reading => {
                     return Err(match result {
                         Ok(Err(error)) => error.into(),
-                        Ok(Ok(())) | Err(_) => PipelineError::Ended("the reader thread"),
+                        // It leaves in order when a request stays unanswered; the handler knows why.
+                        Ok(Ok(())) => ended((&mut handling.0).await, "the reader thread"),
+                        Err(_) => PipelineError::Ended("the reader thread"),
                     });
                 }
                 result = &mut handling.0 => return Err(ended(result, "the handler of requests")),
@@ -233,12 +235,15 @@ pub(super) fn limits(config: &Config) -> LaneLimits {
     }
 }
 
-fn spawn_reader(reader: Reader) -> oneshot::Receiver<Result<(), ReaderError>> {
+fn spawn_reader(mut reader: Reader) -> oneshot::Receiver<Result<(), ReaderError>> {
     let (done, reading) = oneshot::channel();
     let thread = std::thread::Builder::new().name("reader".to_owned());
     let spawned = thread.spawn(move || {
-        // The session may be gone already; then nobody waits.
-        let _ = done.send(reader.run());
+        let result = reader.run();
+        // Told before the reader's ends of the channels close: whoever waits on those must find the cause here. The
+        // session may be gone already; then nobody waits.
+        let _ = done.send(result);
+        drop(reader);
     });
     if let Err(error) = spawned {
         tracing::error!(%error, "no thread for the reader");

@@ -262,7 +262,7 @@ impl ReplicationConnection {
 
     /// Ends the stream in order, so that the slot is free when this returns: CopyDone, the server's CommandComplete,
     /// Terminate. The last status is the caller's business, before. What still arrives is discarded.
-    pub fn stop(mut self) -> Result<(), SourceError> {
+    pub fn stop(&mut self) -> Result<(), SourceError> {
         const DOING: &str = "stopping replication";
         let mut goodbye = BytesMut::new();
         frontend::copy_done(&mut goodbye);

@@ -38,7 +38,7 @@ pub(crate) fn run(slot: &str, end: Lsn) -> Outcome {
     let (lanes, intake) = intake(Lsn::ZERO)?;
     let state = Arc::new(StreamState::new(Lsn::ZERO));
     let (requests, _asked) = tokio::sync::mpsc::unbounded_channel();
-    let reader = Reader::new(connection, intake, lanes.clone(), state.clone(), requests, Lsn::ZERO);
+    let mut reader = Reader::new(connection, intake, lanes.clone(), state.clone(), requests, Lsn::ZERO);
     let reading = thread::spawn(move || reader.run());
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
