@@ -37,9 +37,8 @@ pub struct BackfillArgs {
 }
 
 /// Fills the indices.
-pub async fn run(mut config: Config, args: BackfillArgs) -> Result<Exit, Failure> {
-    let selected = config.select(&args.tables).map_err(|p| Failure::new(Exit::Usage, p.to_string()))?;
-    config.tables = selected.into_iter().cloned().collect();
+pub async fn run(config: Config, args: BackfillArgs) -> Result<Exit, Failure> {
+    let config = config.select(&args.tables).map_err(|p| Failure::new(Exit::Usage, p.to_string()))?;
     let today = Utc::now().date_naive();
     let text = |bound: Option<Bound>| bound.map(|bound| bound.value(today));
     let range = Range { from: text(args.from), to: text(args.to) };

@@ -4,8 +4,10 @@ mod bound;
 mod check;
 mod environment;
 mod load;
+mod named;
 mod names;
 mod not_yet;
+mod pattern;
 mod print;
 mod problem;
 mod raw;
@@ -16,12 +18,17 @@ mod tests;
 mod tree;
 pub mod units;
 mod validate;
+mod wildcard;
 
 pub use bound::Bound;
 pub use load::{Loaded, Sources, TableFlags, load};
+pub use named::{TableColumns, unknown_columns};
+pub use pattern::TablePattern;
 pub use problem::{Problem, Problems};
 pub use raw::schema;
+pub use wildcard::{Wildcard, expand};
 
+use crate::model::TableName;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -48,35 +55,63 @@ pub struct Config {
     pub limits: Limits,
     /// The slot that keeps history for `replay`.
     pub bookmark: Bookmark,
-    /// What is kept equal.
+    /// What is kept equal: the entries that name a table; once the catalog is known (see [`expand`]), also the tables
+    /// of the wildcards.
     pub tables: Vec<Table>,
+    /// The entries that stand for many tables.
+    pub wildcards: Vec<Wildcard>,
 }
 
 impl Config {
-    /// The tables with these names (as in the file: `public.events`), all of them when none is named.
-    pub fn select(&self, names: &[String]) -> Result<Vec<&Table>, Problems> {
+    /// The configuration with its `append_only` tables alone, or with all others.
+    pub fn append_only(&self, append_only: bool) -> Config {
+        let mut config = self.clone();
+        config.tables.retain(|table| table.append_only == append_only);
+        config.wildcards.retain(|wildcard| wildcard.settings.append_only == append_only);
+        config
+    }
+
+    /// The configuration with the tables of these names alone (as in the file: `public.events`), or with all of them when
+    /// none is named. A wildcard gives the tables that it covers.
+    ///
+    /// # Errors
+    /// Names that are not among the tables.
+    pub fn select(&self, names: &[String]) -> Result<Config, Problems> {
         if names.is_empty() {
-            return Ok(self.tables.iter().collect());
+            return Ok(self.clone());
         }
         let mut problems = Vec::new();
-        let mut chosen = Vec::new();
+        let mut tables = Vec::new();
         for name in names {
-            let found = names::table_name(name)
-                .map(|(schema, table)| self.tables.iter().find(|t| t.schema == schema && t.name == table));
-            match found {
-                Ok(Some(table)) => chosen.push(table),
-                Ok(None) => {
-                    let known = self.tables.iter().map(|t| format!("{}.{}", t.schema, t.name));
+            let table = match names::table_name(name) {
+                Ok((schema, name)) => TableName { schema, name },
+                Err((what, cure)) => {
+                    problems.push(Problem::new("--table", what, cure));
+                    continue;
+                }
+            };
+            let own = self.tables.iter().find(|t| t.qualified() == table).cloned();
+            let covered = || {
+                let wildcard = self.wildcards.iter().find(|w| w.covers(&table))?;
+                Some(Table { wildcard: None, ..wildcard.table(&table) })
+            };
+            match own.or_else(covered) {
+                Some(table) => tables.push(table),
+                None => {
+                    let known = self.tables.iter().map(|t| t.qualified().to_string());
                     problems.push(Problem::new(
                         "--table",
                         format!("{name} is not among the configured tables"),
                         problem::one_of(name, known),
                     ));
                 }
-                Err((what, cure)) => problems.push(Problem::new("--table", what, cure)),
             }
         }
-        if problems.is_empty() { Ok(chosen) } else { Err(Problems(problems)) }
+        if problems.is_empty() {
+            Ok(Config { tables, wildcards: vec![], ..self.clone() })
+        } else {
+            Err(Problems(problems))
+        }
     }
 }
 
@@ -142,8 +177,17 @@ pub struct Postgres {
     pub slot: String,
     /// Publications.
     pub publications: Vec<String>,
+    /// Beside a single publication, the one for `append_only` tables, where there are some.
+    pub append_publication: Option<String>,
     /// Host the windows are read from, if not the primary.
     pub backfill_host: Option<String>,
+}
+
+impl Postgres {
+    /// Every publication that a table may be in.
+    pub fn all_publications(&self) -> Vec<String> {
+        self.publications.iter().chain(&self.append_publication).cloned().collect()
+    }
 }
 
 /// TLS towards one side.
@@ -273,6 +317,8 @@ pub struct Table {
     pub schema: String,
     /// Table, unquoted.
     pub name: String,
+    /// The pattern as it was typed, where the table is one of a wildcard's.
+    pub wildcard: Option<String>,
     /// Index (alias) name.
     pub index: String,
     /// Id columns; `None` is the primary key.
@@ -289,12 +335,35 @@ pub struct Table {
     pub rename: Vec<(String, String)>,
     /// Row filter.
     pub filter: Option<String>,
+    /// Column whose value routes a document to its shard.
+    pub routing: Option<String>,
+    /// Are only inserts (and TRUNCATE) followed?
+    pub append_only: bool,
     /// Settings of a new index.
     pub settings: serde_json::Map<String, serde_json::Value>,
     /// Field mappings of a new index, by field: a type name or a whole mapping.
     pub mapping: serde_json::Map<String, serde_json::Value>,
     /// Are TRUNCATEs followed?
     pub on_truncate: OnTruncate,
+    /// What happens when the table changes in a way that the stream does not carry?
+    pub on_schema_change: OnSchemaChange,
+}
+
+impl Table {
+    /// Schema and name.
+    pub fn qualified(&self) -> TableName {
+        TableName { schema: self.schema.clone(), name: self.name.clone() }
+    }
+}
+
+/// See `on_schema_change`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSchemaChange {
+    /// The table is read again.
+    Resync,
+    /// Nothing.
+    Ignore,
 }
 
 /// See `on_truncate`.
@@ -308,9 +377,10 @@ pub enum OnTruncate {
 }
 
 /// Form of a document id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum IdForm {
     /// PostgreSQL's text of the key columns.
+    #[default]
     Plain,
     /// MD5 of it.
     Md5,

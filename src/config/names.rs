@@ -1,7 +1,7 @@
 //! Which names PostgreSQL and OpenSearch take. A refusal is what is wrong, and the cure.
 
 /// What is wrong, and the cure.
-type Refusal = (String, String);
+pub(super) type Refusal = (String, String);
 
 /// Schema and table of `schema.table`, read as SQL reads it: unquoted parts in lower case, quoted ones as they are,
 /// `public` where there is no schema.
@@ -49,7 +49,7 @@ pub(super) fn table_name(text: &str) -> Result<(String, String), Refusal> {
 }
 
 /// A quoted identifier behind its first quote, and what follows the closing one.
-fn quoted_part(text: &str) -> Option<(String, &str)> {
+pub(super) fn quoted_part(text: &str) -> Option<(String, &str)> {
     let mut part = String::new();
     let mut rest = text;
     loop {

@@ -1,6 +1,6 @@
 //! The keys that are known but whose behaviour is not in this version. A release that brings one deletes its line.
 //!
-//! They are refused rather than ignored: a pipeline that drops `routing` or `root` without a word is worse than none.
+//! They are refused rather than ignored: a pipeline that drops `query` or `root` without a word is worse than none.
 
 use super::{
     problem::Problem,
@@ -16,22 +16,13 @@ const NOT_YET: &[Line] = &[
     ("http", None, "leave it out; `pg2os status` tells the state"),
     ("postgres.backfill_host", None, "leave it out: windows are read from postgres.host"),
     ("backfill.rate", Some(|v| v != "unlimited"), "leave it out, and lower backfill.parallel"),
-    ("tables[].table", Some(is_wildcard), "name every table in an entry of its own"),
-    ("tables[].exclude", None, "it belongs to wildcards: name every table in an entry of its own"),
     ("tables[].query", None, "name a table, for example one that holds the joined rows"),
     ("tables[].root", None, "it belongs to query: name a table"),
     ("tables[].id", Some(Value::is_object), "give a list of columns"),
     ("tables[].id_form", Some(|v| v == "spark" || v == "spark_md5"), "use plain or md5, with a new index"),
-    ("tables[].routing", None, "leave it out: documents are routed by their id"),
-    ("tables[].append_only", Some(|v| v == true), "leave it out, and give the table a primary key"),
     ("tables[].documents", Some(|v| v == "spark"), "leave it out, and use a new index"),
     ("tables[].spark", None, "leave it out, and use a new index"),
 ];
-
-/// Is there a `*` outside of double quotes?
-fn is_wildcard(table: &Value) -> bool {
-    table.as_str().is_some_and(|name| name.split('"').step_by(2).any(|unquoted| unquoted.contains('*')))
-}
 
 /// Reports what is not there yet.
 pub(super) fn check(tree: &Tree) -> Vec<Problem> {

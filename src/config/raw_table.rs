@@ -1,7 +1,7 @@
 //! One entry of `tables` as it is typed: a part of the raw configuration.
 
 use super::{
-    OnTruncate,
+    OnSchemaChange, OnTruncate,
     raw::{End, IdColumns},
 };
 use schemars::JsonSchema;
@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Table {
     /// schema.table, quoted as in SQL where its case or characters ask for it; a partitioned table is named by its root.
+    /// With * for any characters it stands for all tables that match and have no entry of their own.
     pub(super) table: Option<String>,
-    /// Tables that a wildcard leaves out.
+    /// Tables that a wildcard leaves out, as [sales.tmp_*].
     pub(super) exclude: Option<Vec<String>>,
     /// A SELECT whose output rows are the documents.
     pub(super) query: Option<String>,
@@ -36,7 +37,7 @@ pub(super) struct Table {
     /// Row filter: of the publication, of windows and of lookups.
     #[serde(rename = "where")]
     pub(super) filter: Option<String>,
-    /// Column whose value routes the document to its shard.
+    /// Column whose value routes the document to its shard; it must be in the replica identity.
     pub(super) routing: Option<String>,
     /// Settings of a new index.
     pub(super) settings: Map<String, Value>,
@@ -126,16 +127,6 @@ pub(super) enum IdForm {
 pub(super) enum IdUnique {
     /// It is asserted.
     Asserted,
-}
-
-/// See `on_schema_change`.
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum OnSchemaChange {
-    /// The table is read again.
-    Resync,
-    /// Nothing.
-    Ignore,
 }
 
 /// Form of the documents.

@@ -1,7 +1,8 @@
 //! Validates the entries of `tables`, each by itself and against each other.
 
 use super::{
-    Bound, IdForm, Table, Window, WindowStep, names,
+    Bound, IdForm, Table, TablePattern, Wildcard, Window, WindowStep, names,
+    pattern::is_wildcard,
     raw::{End, IdColumns, Raw},
     raw_table,
     validate::Findings,
@@ -11,14 +12,24 @@ use std::collections::HashMap;
 /// Days of a window that says nothing.
 const DAYS: u64 = 30;
 
-/// The tables that are well formed; their derived defaults are written back.
-pub(super) fn validate(v: &mut Findings, raw: &mut Raw) -> Vec<Table> {
+/// What an entry is about.
+enum Entry {
+    Table(Table),
+    Wildcard(Wildcard),
+}
+
+/// The entries that are well formed; their derived defaults are written back.
+pub(super) fn validate(v: &mut Findings, raw: &mut Raw) -> (Vec<Table>, Vec<Wildcard>) {
     if raw.tables.is_empty() {
         v.add("tables", "is missing or empty", "list at least one table: - table: public.events (--table)");
     }
-    let mut tables = Vec::new();
-    for (i, entry) in raw.tables.iter_mut().enumerate() {
-        tables.extend(table(v, format!("tables[{i}]"), entry));
+    let (mut tables, mut wildcards) = (Vec::new(), Vec::new());
+    for (i, raw) in raw.tables.iter_mut().enumerate() {
+        match entry(v, format!("tables[{i}]"), raw) {
+            Some(Entry::Table(table)) => tables.push(table),
+            Some(Entry::Wildcard(wildcard)) => wildcards.push(wildcard),
+            None => {}
+        }
     }
     let mut names = HashMap::new();
     let mut indices = HashMap::from([
@@ -37,10 +48,10 @@ pub(super) fn validate(v: &mut Findings, raw: &mut Raw) -> Vec<Table> {
             v.add(&index, what, format!("set {index} to another name: an index has one source"));
         }
     }
-    tables
+    (tables, wildcards)
 }
 
-fn table(v: &mut Findings, place: String, raw: &mut raw_table::Table) -> Option<Table> {
+fn entry(v: &mut Findings, place: String, raw: &mut raw_table::Table) -> Option<Entry> {
     let at = |key: &str| format!("{place}.{key}");
     let id = match &raw.id {
         Some(IdColumns::Columns(columns)) => Some(columns.list()),
@@ -57,34 +68,47 @@ fn table(v: &mut Findings, place: String, raw: &mut raw_table::Table) -> Option<
     let window = raw.window.as_mut().and_then(|raw| window(v, &at("window"), raw));
     columns(v, &at("columns.exclude"), &raw.columns.exclude);
     rename(v, &at("columns.rename"), &raw.columns);
-    if raw.filter.as_ref().is_some_and(|filter| filter.trim().is_empty()) {
-        v.add(at("where"), "is empty", "write a condition, or leave it out");
+    for (key, text, cure) in [
+        ("where", &raw.filter, "write a condition, or leave it out"),
+        ("routing", &raw.routing, "name a column, or leave it out"),
+    ] {
+        if text.as_ref().is_some_and(|text| text.trim().is_empty()) {
+            v.add(at(key), "is empty", cure);
+        }
     }
-    let name = match raw.table.as_deref() {
-        Some(name) => names::table_name(name).map_err(|(what, cure)| v.add(at("table"), what, cure)).ok(),
-        None if raw.query.is_some() => None,
-        None => {
-            v.add(at("table"), "is missing", "name the table: schema.table");
-            None
+    for (field, given) in &raw.mapping {
+        if !given.is_string() && !given.is_object() {
+            let cure = "give a type, as keyword, or a field mapping, as { type: keyword }";
+            v.add(at(&format!("mapping.{field}")), "is neither a type nor a field mapping", cure);
+        }
+    }
+    let typed = raw.table.clone();
+    let wildcard = typed.filter(|name| is_wildcard(name));
+    let (schema, name) = match (raw.table.as_deref(), &wildcard) {
+        (Some(_), Some(_)) => Default::default(),
+        (Some(name), None) => {
+            let read = names::table_name(name).map_err(|(what, cure)| v.add(at("table"), what, cure));
+            read.unwrap_or_default()
+        }
+        (None, _) => {
+            if raw.query.is_none() {
+                v.add(at("table"), "is missing", "name the table: schema.table");
+            }
+            Default::default()
         }
     };
-    let derived = raw.index.is_none();
-    if raw.index.is_none() {
-        raw.index = name.as_ref().map(|(_, table)| table.to_lowercase());
+    if wildcard.is_some() && raw.index.is_some() {
+        let cure = "leave it out, or give the table an entry of its own with its index";
+        v.add(at("index"), "belongs to one table, and the entry stands for many", cure);
+    } else if wildcard.is_none() {
+        index(v, &at("index"), &name, &mut raw.index);
     }
-    let index = raw.index.clone().unwrap_or_default();
-    if !derived || name.is_some() {
-        v.fine(
-            &at("index"),
-            names::index_name(&index),
-            &format!("set {} to a name OpenSearch takes", at("index")),
-        );
-    }
-    let (schema, name) = name?;
-    Some(Table {
+    let table = Table {
+        place: place.clone(),
         schema,
         name,
-        index,
+        wildcard: wildcard.clone(),
+        index: raw.index.clone().unwrap_or_default(),
         id,
         id_form: if matches!(raw.id_form, raw_table::IdForm::Md5) { IdForm::Md5 } else { IdForm::Plain },
         id_unique_asserted: raw.id_unique.is_some(),
@@ -92,11 +116,43 @@ fn table(v: &mut Findings, place: String, raw: &mut raw_table::Table) -> Option<
         exclude_columns: raw.columns.exclude.clone(),
         rename: raw.columns.rename.clone().into_iter().collect(),
         filter: raw.filter.clone(),
+        routing: raw.routing.clone(),
+        append_only: raw.append_only,
         settings: raw.settings.clone(),
         mapping: raw.mapping.clone(),
         on_truncate: raw.on_truncate,
-        place,
-    })
+        on_schema_change: raw.on_schema_change,
+    };
+    let excluded = raw.exclude.as_deref().unwrap_or_default();
+    match wildcard {
+        None if raw.exclude.is_some() => {
+            let cure = "leave it out; columns are left out by columns.exclude";
+            v.add(at("exclude"), "belongs to a table with *", cure);
+            None
+        }
+        None => (!table.name.is_empty()).then_some(Entry::Table(table)),
+        Some(text) => {
+            let tables = pattern(v, &at("table"), &text);
+            let place = at("exclude");
+            let exclude: Vec<_> = excluded.iter().map(|text| pattern(v, &place, text)).collect();
+            let exclude = exclude.into_iter().collect::<Option<_>>()?;
+            Some(Entry::Wildcard(Wildcard { tables: tables?, exclude, settings: table }))
+        }
+    }
+}
+
+fn pattern(v: &mut Findings, place: &str, text: &str) -> Option<TablePattern> {
+    TablePattern::parse(text).map_err(|(what, cure)| v.add(place, what, cure)).ok()
+}
+
+/// Derives the index of table `name` where none is given, and checks it.
+fn index(v: &mut Findings, place: &str, name: &str, raw: &mut Option<String>) {
+    if raw.is_none() && !name.is_empty() {
+        *raw = Some(name.to_lowercase());
+    }
+    if let Some(index) = raw {
+        v.fine(place, names::index_name(index), &format!("set {place} to a name OpenSearch takes"));
+    }
 }
 
 /// Column names: none empty, none twice.

@@ -120,10 +120,6 @@ fn the_fuller_file_is_refused_only_for_what_is_not_there_yet() {
     let places = [
         "http",
         "postgres.backfill_host",
-        "tables[0].routing",
-        "tables[2].append_only",
-        "tables[3].table",
-        "tables[3].exclude",
         "tables[4].id_form",
         "tables[4].documents",
         "tables[4].spark",
@@ -137,7 +133,7 @@ fn the_fuller_file_is_refused_only_for_what_is_not_there_yet() {
 
 #[test]
 fn the_fuller_file_loads_without_them() {
-    let left_out = ["http:", "backfill_host:", "routing:", "append_only", "sales.*", "crm.events"];
+    let left_out = ["http:", "backfill_host:", "crm.events"];
     let file = FULL.split("  - query").next().unwrap();
     let kept = file.lines().filter(|line| !left_out.iter().any(|word| line.contains(word)));
     let config = good(&kept.collect::<Vec<_>>().join("\n"), &[]).config;
@@ -150,6 +146,46 @@ fn the_fuller_file_loads_without_them() {
     assert_eq!(table.rename, [("ts".to_owned(), "@timestamp".to_owned())]);
     assert_eq!(table.settings["number_of_shards"], 3);
     assert_eq!(table.filter.as_deref(), Some("tenant_id = 7"));
+    assert_eq!(table.routing.as_deref(), Some("tenant_id"));
+    assert_eq!((table.on_truncate, table.on_schema_change), (OnTruncate::Delete, OnSchemaChange::Resync));
+    assert!(config.tables[2].append_only && config.tables[2].id_unique_asserted);
+    assert_eq!(config.postgres.append_publication.as_deref(), Some("pg2os_warehouse_append"));
+    assert_eq!(config.wildcards[0].settings.wildcard.as_deref(), Some("sales.*"));
+    let name = |schema: &str, name: &str| TableName { schema: schema.into(), name: name.into() };
+    assert!(config.wildcards[0].covers(&name("sales", "orders")));
+    assert!(!config.wildcards[0].covers(&name("sales", "tmp_1")));
+    let one = config.select(&["sales.orders".to_owned()]).unwrap();
+    assert_eq!((one.tables[0].index.as_str(), one.wildcards.len()), ("orders", 0));
+    assert_eq!(expand(&one, &[]).unwrap().len(), 1);
+    assert!(config.select(&["sales.tmp_1".to_owned()]).is_err());
+}
+
+#[test]
+fn keys_that_do_not_fit_the_kind_of_their_entry_are_told() {
+    let file = format!(
+        "{}\n",
+        r#"
+postgres: { host: h, database: d, user: u, publication: a_publication_with_a_name_of_more_than_fifty_six_bytes_it }
+opensearch: { url: "http://h:1" }
+tables:
+  - { table: "s.*", index: x, exclude: ["a-b"] }
+  - { table: t, exclude: [s.x], routing: " ", mapping: { a: 3 } }
+  - { table: "a b.*", append_only: true, on_schema_change: never }
+"#
+    );
+    expect(
+        &bad(&file, &[]),
+        &[
+            ("postgres.publication", "at most 56 bytes"),
+            ("tables[0].index", "stands for many"),
+            ("tables[0].exclude", "characters that need quotes"),
+            ("tables[1].exclude", "columns.exclude"),
+            ("tables[1].routing", "is empty"),
+            ("tables[1].mapping.a", "neither a type nor a field mapping"),
+            ("tables[2].table", "characters that need quotes"),
+            ("tables[2].on_schema_change", "resync, ignore"),
+        ],
+    );
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(super) fn validate(raw: &mut Raw) -> (Config, Vec<Problem>) {
         let parsed = text.parse::<SocketAddr>();
         v.fine("http", parsed.map_err(|_| format!("{text:?} is not an address")), "write it as 0.0.0.0:8080")
     });
-    let config = Config {
+    let mut config = Config {
         name: raw.name.clone(),
         on_gap: raw.on_gap,
         http,
@@ -42,8 +42,11 @@ pub(super) fn validate(raw: &mut Raw) -> (Config, Vec<Problem>) {
             keep: v.size("bookmark.keep", &raw.bookmark.keep, 0..=u64::MAX),
             keep_time: v.duration("bookmark.keep_time", &raw.bookmark.keep_time, ANY),
         },
-        tables: tables::validate(&mut v, raw),
+        tables: vec![],
+        wildcards: vec![],
     };
+    (config.tables, config.wildcards) = tables::validate(&mut v, raw);
+    config.postgres.append_publication = append_publication(&mut v, &config);
     (config, v.problems)
 }
 
@@ -198,8 +201,23 @@ fn postgres(v: &mut Findings, raw: &mut raw::Postgres, slot: String) -> Postgres
         tls: v.tls("postgres.tls", &raw.tls, mode),
         slot,
         publications,
+        append_publication: None,
         backfill_host: raw.backfill_host.clone(),
     }
+}
+
+/// `append_only` tables go into a publication of their own beside the single one that pg2os may make; several are an
+/// administrator's, who spreads the tables.
+fn append_publication(v: &mut Findings, config: &Config) -> Option<String> {
+    let settings = config.tables.iter().chain(config.wildcards.iter().map(|w| &w.settings));
+    let [publication] = &config.postgres.publications[..] else { return None };
+    settings.into_iter().find(|table| table.append_only)?;
+    let name = format!("{publication}_append");
+    if name.len() > 63 {
+        let cure = "choose a name of at most 56 bytes";
+        v.add("postgres.publication", format!("{name:?}, for append_only tables, is too long"), cure);
+    }
+    Some(name)
 }
 
 fn opensearch(v: &mut Findings, raw: &mut raw::OpenSearch) -> OpenSearch {

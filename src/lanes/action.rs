@@ -33,7 +33,8 @@ impl Target {
         Target { table, index: index.to_owned(), index_line: line("index"), delete_line: line("delete") }
     }
 
-    /// The hash of a document id: chooses the lane, and stands for the id in merging and in the guard.
+    /// The hash of a document id: chooses the lane, and stands for the id in merging and in the guard. Not of its routing:
+    /// the delete and the index of a document that moves to another shard keep their order in one lane.
     pub fn hash(&self, id: &[u8]) -> u64 {
         XxHash3_64::oneshot_with_seed(u64::from(self.table.0), id)
     }
@@ -75,6 +76,8 @@ pub struct Action<'a> {
     pub id: &'a [u8],
     /// The plain id that the document id was made from.
     pub plain_id: &'a [u8],
+    /// What routes the document to its shard; empty for its id.
+    pub routing: &'a [u8],
     /// External version.
     pub version: Version,
     /// What happens.

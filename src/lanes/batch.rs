@@ -1,6 +1,7 @@
 //! A batch: the bulk body under construction, with what is needed to merge, retry, split and bury its actions.
 //!
-//! **M1**: inside a batch the action with the highest version of an id stays, of equal ones the last.
+//! **M1**: inside a batch the action with the highest version of a document stays, of equal ones the last. A document is
+//! an id and its routing: one id under two routings lies on two shards. Where both are the same shard, versions decide.
 
 use super::action::{Action, Change, LookupKey, TableNo, Target};
 use crate::{ack::Ticket, map::escape_into, model::Version};
@@ -42,6 +43,8 @@ pub struct Entry {
     /// Document id, and plain id where it differs, in `ids`.
     id: Range<u32>,
     plain_id: Range<u32>,
+    /// What routes it, in `ids`.
+    routing: Range<u32>,
     /// Index into `lookups` or `reasons`.
     extra: u32,
 }
@@ -87,11 +90,12 @@ impl Batch {
         self.live
     }
 
-    /// Adds an action, merging it with what is there of its id.
+    /// Adds an action, merging it with what is there of its document.
     pub fn push(&mut self, action: &Action<'_>, hash: u64) -> Pushed {
         if let Some(&at) = self.by_hash.get(&hash) {
             let old = &self.entries[at as usize];
-            if old.table == action.target.table && self.id_of(old) == action.id {
+            let same = old.table == action.target.table && self.id_of(old) == action.id;
+            if same && self.routing_of(old) == action.routing {
                 if old.version > action.version {
                     return Pushed::Swallowed;
                 }
@@ -105,21 +109,21 @@ impl Batch {
 
     /// Decides a lookup: the current row's document, or a delete where the row is gone or outside the filter.
     pub fn resolve(&mut self, entry: u32, target: &Target, document: Option<&[u8]>) {
-        let old = self.entries[entry as usize].clone();
-        self.bury(entry as usize);
-        let (id, plain_id) = (self.id_of(&old).to_vec(), self.plain_id_of(&old).to_vec());
-        let change = document.map_or(Change::Delete, Change::Index);
-        let action = Action { target, id: &id, plain_id: &plain_id, version: old.version, change };
-        self.append(&action, old.hash);
+        self.replace(entry, target, document.map_or(Change::Delete, Change::Index));
     }
 
     /// Decides a lookup whose row has no document that could be sent.
     pub fn resolve_refused(&mut self, entry: u32, target: &Target, reason: &str, document: &[u8]) {
+        self.replace(entry, target, Change::Refused { reason, document });
+    }
+
+    fn replace(&mut self, entry: u32, target: &Target, change: Change<'_>) {
         let old = self.entries[entry as usize].clone();
         self.bury(entry as usize);
         let (id, plain_id) = (self.id_of(&old).to_vec(), self.plain_id_of(&old).to_vec());
-        let change = Change::Refused { reason, document };
-        let action = Action { target, id: &id, plain_id: &plain_id, version: old.version, change };
+        let routing = self.routing_of(&old).to_vec();
+        let (version, routing) = (old.version, &routing[..]);
+        let action = Action { target, id: &id, plain_id: &plain_id, routing, version, change };
         self.append(&action, old.hash);
     }
 
@@ -139,6 +143,7 @@ impl Batch {
         let id = ids(&mut self.ids, action.id);
         let plain_id =
             if action.plain_id == action.id { id.clone() } else { ids(&mut self.ids, action.plain_id) };
+        let routing = ids(&mut self.ids, action.routing);
         let start = self.body.len() as u32;
         let (mut document, mut extra) = (start..start, 0);
         let kind = match &action.change {
@@ -178,6 +183,7 @@ impl Batch {
             document,
             id,
             plain_id,
+            routing,
             extra,
         });
         self.live += 1;
@@ -187,6 +193,10 @@ impl Batch {
     fn action_line(&mut self, beginning: &[u8], action: &Action<'_>) {
         self.body.extend_from_slice(beginning);
         escape_into(action.id, &mut self.body);
+        if !action.routing.is_empty() {
+            self.body.extend_from_slice(b"\",\"routing\":\"");
+            escape_into(action.routing, &mut self.body);
+        }
         self.body.extend_from_slice(b"\",\"version\":");
         self.body.extend_from_slice(itoa::Buffer::new().format(action.version.0).as_bytes());
         self.body.extend_from_slice(b",\"version_type\":\"external_gte\"}}\n");
@@ -221,6 +231,11 @@ impl Batch {
     /// Plain id of an entry.
     pub fn plain_id_of(&self, entry: &Entry) -> &[u8] {
         &self.ids[entry.plain_id.start as usize..entry.plain_id.end as usize]
+    }
+
+    /// What routes the document of an entry; empty for its id.
+    pub fn routing_of(&self, entry: &Entry) -> &[u8] {
+        &self.ids[entry.routing.start as usize..entry.routing.end as usize]
     }
 
     /// Takes the body out for sending, without what was merged away.
@@ -315,7 +330,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn action<'a>(target: &'a Target, id: &'a str, version: u64, change: Change<'a>) -> Action<'a> {
-        Action { target, id: id.as_bytes(), plain_id: id.as_bytes(), version: Version(version), change }
+        // `id@routing`, as far as it has one.
+        let (id, routing) = id.split_once('@').unwrap_or((id, ""));
+        let (id, routing) = (id.as_bytes(), routing.as_bytes());
+        Action { target, id, plain_id: id, routing, version: Version(version), change }
     }
 
     fn push(batch: &mut Batch, action: &Action<'_>) -> Pushed {
@@ -363,6 +381,22 @@ mod tests {
         push(&mut batch, &action(&a, "1", 1, Change::Delete));
         push(&mut batch, &action(&b, "1", 1, Change::Delete));
         assert_eq!(batch.len(), 2);
+    }
+
+    #[test]
+    fn m1_an_id_under_two_routings_is_two_documents() {
+        let target = Target::new(TableNo(0), "t");
+        let mut batch = Batch::default();
+        push(&mut batch, &action(&target, "1@a\"", 3, Change::Index(b"{}")));
+        push(&mut batch, &action(&target, "1@a\"", 4, Change::Delete));
+        push(&mut batch, &action(&target, "1@b", 5, Change::Index(b"{}")));
+        push(&mut batch, &action(&target, "1", 6, Change::Delete));
+        assert_eq!(
+            text(&mut batch),
+            "{\"delete\":{\"_index\":\"t\",\"_id\":\"1\",\"routing\":\"a\\\"\",\"version\":4,\"version_type\":\"external_gte\"}}\n\
+             {\"index\":{\"_index\":\"t\",\"_id\":\"1\",\"routing\":\"b\",\"version\":5,\"version_type\":\"external_gte\"}}\n{}\n\
+             {\"delete\":{\"_index\":\"t\",\"_id\":\"1\",\"version\":6,\"version_type\":\"external_gte\"}}\n"
+        );
     }
 
     #[test]

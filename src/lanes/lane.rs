@@ -329,7 +329,7 @@ mod tests {
     }
 
     fn row<'a>(target: &'a Target, id: &'a [u8], version: u64, change: Change<'a>) -> Action<'a> {
-        Action { target, id, plain_id: id, version: Version(version), change }
+        Action { target, id, plain_id: id, routing: b"", version: Version(version), change }
     }
 
     #[tokio::test]

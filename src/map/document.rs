@@ -1,7 +1,7 @@
 //! Rows to documents: one JSON object per row, a field per column, NULL left out.
 
 use super::{
-    array, json, range,
+    array, json, overrides, range,
     text::{escape_into, write_string},
     time::{self, Kind},
     types::{self, Encoding},
@@ -27,8 +27,8 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// The field called `name` from column number `column`.
-    pub(super) fn new(column: usize, name: &str, column_type: &ColumnType) -> Self {
+    /// The field called `name` from column number `column`, written as `encoding`.
+    pub(super) fn new(column: usize, name: &str, column_type: &ColumnType, encoding: Encoding) -> Self {
         let key = |suffix: &str| {
             let mut key = b",\"".to_vec();
             escape_into(name.as_bytes(), &mut key);
@@ -41,7 +41,7 @@ impl Field {
             name: name.to_owned(),
             key: key(""),
             json_key: types::has_json_sibling(column_type).then(|| key("__json")),
-            encoding: types::encoding(column_type),
+            encoding,
         }
     }
 }
@@ -125,6 +125,7 @@ pub(super) fn write_value(encoding: &Encoding, text: &[u8], out: &mut Vec<u8>) -
             json::write_object(text, out);
         }
         Encoding::Bytes => write_bytes(text, out),
+        Encoding::GeoPoint => overrides::write_geo_point(text, out),
         Encoding::Range(element) => return range::write_range(text, element, out),
         Encoding::MultiRange(element) => range::write_multirange(text, element, out),
         Encoding::Array(element) => array::write_array(text, element, out),
@@ -165,7 +166,7 @@ mod tests {
         let (mut bytes, mut cells, mut fields) = (vec![], vec![], vec![]);
         for (i, (name, oid, value)) in columns.iter().enumerate() {
             let column_type = types::resolve(*oid, -1, &Default::default());
-            fields.push(Field::new(i, name, &column_type));
+            fields.push(Field::new(i, name, &column_type, types::encoding(&column_type)));
             cells.push(value.map_or(Cell::Null, |v| {
                 let start = bytes.len() as u32;
                 bytes.extend_from_slice(v.as_bytes());

@@ -47,6 +47,17 @@ pub(super) fn write_plain(key: &[KeyColumn], row: &Row<'_>, out: &mut Vec<u8>) -
     Ok(())
 }
 
+/// Appends what routes the document of `row`; nothing for NULL, as OpenSearch takes an empty routing for none.
+///
+/// # Errors
+/// [`MissingKey`] where the stream did not send the value.
+pub(super) fn write_routing(column: &KeyColumn, row: &Row<'_>, out: &mut Vec<u8>) -> Result<(), MissingKey> {
+    match row.value(column.column) {
+        Value::Null => Ok(()),
+        _ => write_plain(std::slice::from_ref(column), row, out),
+    }
+}
+
 fn escape(mut text: &[u8], out: &mut Vec<u8>) {
     while let Some(at) = memchr::memchr2(b'|', b'\\', text) {
         out.extend_from_slice(&text[..at]);

@@ -1,47 +1,76 @@
 //! The mapping of a new index, made from the columns of its table (OpenSearch docs: "Mappings and field types").
 
-use super::{plan::TableSpec, types};
+use super::{overrides, plan::TableSpec, types};
 use crate::model::Column;
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
-/// A field name that OpenSearch would refuse or change.
+/// A field that OpenSearch would refuse or change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "column `{column}` cannot be a field called `{field}`: {why}; give it another name with columns.rename"
-)]
-pub struct BadFieldName {
-    /// The column.
-    pub column: String,
-    /// Its field.
-    pub field: String,
-    /// What OpenSearch does with it.
-    pub why: &'static str,
+pub enum BadField {
+    /// Its name.
+    #[error(
+        "column `{column}` cannot be a field called `{field}`: {why}; give it another name with columns.rename"
+    )]
+    Name {
+        /// The column.
+        column: String,
+        /// Its field.
+        field: String,
+        /// What OpenSearch does with it.
+        why: &'static str,
+    },
+    /// Two columns would be one field.
+    #[error(
+        "columns `{first}` and `{second}` would both be the field `{field}`; set columns.rename of one of them"
+    )]
+    Twice {
+        /// A column.
+        first: String,
+        /// Another one.
+        second: String,
+        /// The field of both.
+        field: String,
+    },
+    /// A type that takes none of the column's values.
+    #[error("mapping.{field}: {why}")]
+    Type {
+        /// The field.
+        field: String,
+        /// What OpenSearch does with it, and the cure.
+        why: &'static str,
+    },
 }
 
 /// The `properties` of the mapping: a field per column, overridden by `overrides` (a type's name, or a whole mapping).
 ///
 /// # Errors
-/// All field names that OpenSearch would not take.
+/// All fields that OpenSearch would not take.
 pub fn properties(
     spec: &TableSpec,
     columns: &[Column],
     overrides: &Map<String, Value>,
-) -> Result<Map<String, Value>, Vec<BadFieldName>> {
-    let (mut properties, mut bad) = (Map::new(), vec![]);
-    for column in columns {
-        let Some(field) = spec.field_name(&column.name) else { continue };
+) -> Result<Map<String, Value>, Vec<BadField>> {
+    let (mut properties, mut owners, mut bad) = (Map::new(), HashMap::new(), vec![]);
+    for Column { name: column, column_type, .. } in columns {
+        let Some(field) = spec.field_name(column) else { continue };
         if let Some(why) = refusal(field) {
-            bad.push(BadFieldName { column: column.name.clone(), field: field.to_owned(), why });
+            bad.push(BadField::Name { column: column.clone(), field: field.to_owned(), why });
             continue;
         }
-        let mapping = match overrides.get(field) {
-            Some(Value::String(name)) => json!({"type": name}),
-            Some(whole) => whole.clone(),
-            None => types::mapping(&column.column_type),
-        };
-        properties.insert(field.to_owned(), mapping);
-        if types::has_json_sibling(&column.column_type) {
-            properties.insert(format!("{field}__json"), json!({"type": "object", "enabled": false}));
+        let given = overrides.get(field);
+        if let Some(why) = given.and_then(|given| overrides::misfit(column_type, given)) {
+            bad.push(BadField::Type { field: field.to_owned(), why });
+        }
+        let mapping = given.map_or_else(|| types::mapping(column_type), overrides::mapping);
+        let sibling = types::has_json_sibling(column_type)
+            .then(|| (format!("{field}__json"), json!({"type": "object", "enabled": false})));
+        for (field, mapping) in [(field.to_owned(), mapping)].into_iter().chain(sibling) {
+            if let Some(first) = owners.insert(field.clone(), column) {
+                bad.push(BadField::Twice { first: first.clone(), second: column.clone(), field });
+            } else {
+                properties.insert(field, mapping);
+            }
         }
     }
     if bad.is_empty() { Ok(properties) } else { Err(bad) }
@@ -73,7 +102,7 @@ fn refusal(field: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::IdForm, model::ColumnType};
+    use crate::model::ColumnType;
 
     fn column(name: &str, oid: u32) -> Column {
         Column {
@@ -86,10 +115,9 @@ mod tests {
 
     fn spec() -> TableSpec {
         TableSpec {
-            id: vec![],
-            id_form: IdForm::Plain,
             exclude: vec!["x".into()],
             rename: vec![("ts".into(), "@timestamp".into())],
+            ..TableSpec::default()
         }
     }
 
@@ -97,11 +125,11 @@ mod tests {
     fn a_mapping_has_a_field_per_column_with_names_and_overrides_applied() {
         let columns =
             [column("id", 20), column("ts", 1184), column("x", 25), column("p", 3802), column("k", 25)];
-        let overrides = json!({"k": "keyword", "@timestamp": {"type": "date_nanos"}});
+        let overrides = json!({"k": "keyword", "@timestamp": "date_nanos"});
         let properties = properties(&spec(), &columns, overrides.as_object().unwrap()).unwrap();
         let expected = json!({
             "id": {"type": "long", "coerce": false},
-            "@timestamp": {"type": "date_nanos"},
+            "@timestamp": {"type": "date_nanos", "ignore_malformed": true},
             "p": {"type": "flat_object"},
             "p__json": {"type": "object", "enabled": false},
             "k": {"type": "keyword"},
@@ -114,7 +142,21 @@ mod tests {
         let names = ["", " ", ".a", "a.", "a..b", "_id", "_source"];
         let columns: Vec<Column> = names.iter().map(|n| column(n, 25)).collect();
         let bad = properties(&spec(), &columns, &Map::new()).unwrap_err();
-        assert_eq!(bad.iter().map(|b| b.column.as_str()).collect::<Vec<_>>(), names);
+        let column_of = |bad: &BadField| match bad {
+            BadField::Name { column, .. } => column.clone(),
+            other => panic!("{other}"),
+        };
+        assert_eq!(bad.iter().map(column_of).collect::<Vec<_>>(), names);
         assert!(properties(&spec(), &[column("a.b", 25), column("_x", 25)], &Map::new()).is_ok());
+    }
+
+    #[test]
+    fn two_columns_of_one_field_and_types_that_take_nothing_are_named() {
+        let columns = [column("ts", 25), column("@timestamp", 25), column("j", 114), column("j__json", 25)];
+        let bad = properties(&spec(), &columns, json!({"j": "keyword"}).as_object().unwrap()).unwrap_err();
+        let bad: Vec<String> = bad.iter().map(ToString::to_string).collect();
+        assert_eq!(bad.len(), 3, "{bad:?}");
+        assert!(bad[0].contains("`ts` and `@timestamp`") && bad[1].starts_with("mapping.j:"), "{bad:?}");
+        assert!(bad[2].contains("`j` and `j__json`"), "{bad:?}");
     }
 }

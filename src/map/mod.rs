@@ -6,6 +6,7 @@ mod id;
 mod json;
 mod mapping;
 mod ordinal;
+mod overrides;
 mod plan;
 mod range;
 mod text;
@@ -14,8 +15,9 @@ mod types;
 
 pub use document::Refusal;
 pub use id::{MissingKey, split_plain};
-pub use mapping::{BadFieldName, properties};
+pub use mapping::{BadField, properties};
 pub use ordinal::{Ordinals, Place};
+pub use overrides::is_geo_point;
 pub use plan::{IdBuffers, MissingIdColumn, TablePlan, TableSpec};
 pub(crate) use text::escape_into;
 pub use types::{is_built_in, resolve};

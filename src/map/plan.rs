@@ -4,6 +4,7 @@
 use super::{
     document::{self, Field, Refusal},
     id::{self, KeyColumn, MissingKey},
+    overrides,
     types::{self, Encoding},
 };
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// What the configuration and the catalog decided about a table, whatever its columns are at the moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableSpec {
     /// Key columns of the id, in order.
     pub id: Vec<String>,
@@ -22,6 +23,10 @@ pub struct TableSpec {
     pub exclude: Vec<String>,
     /// Field names of columns that do not keep their own.
     pub rename: Vec<(String, String)>,
+    /// Column whose value routes the document to its shard.
+    pub routing: Option<String>,
+    /// Fields that `mapping` makes geo_points.
+    pub geo_points: Vec<String>,
 }
 
 impl TableSpec {
@@ -32,11 +37,24 @@ impl TableSpec {
         }
         Some(self.rename.iter().find(|(from, _)| from == name).map_or(name, |(_, to)| to))
     }
+
+    /// The columns that every action needs: those of the id, and the one it is routed by.
+    pub fn key_columns(&self) -> impl Iterator<Item = &String> {
+        self.id.iter().chain(&self.routing)
+    }
+
+    fn encoding(&self, field: &str, column_type: &ColumnType) -> Encoding {
+        if self.geo_points.iter().any(|f| f == field) {
+            overrides::geo_point(column_type)
+        } else {
+            types::encoding(column_type)
+        }
+    }
 }
 
-/// A definition of the table that gives no ids.
+/// A definition of the table that gives no ids, or no routing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("id column {0} is not among the published columns of the table")]
+#[error("column {0} of `id` or `routing` is not among the published columns of the table")]
 pub struct MissingIdColumn(pub String);
 
 /// The plan of one definition of a table.
@@ -45,23 +63,26 @@ pub struct TablePlan {
     oid: u32,
     fields: Vec<Field>,
     key: Vec<KeyColumn>,
+    routing: Option<KeyColumn>,
     id_form: IdForm,
 }
 
-/// Reusable buffers of one row's id.
+/// Reusable buffers of where one row's document is.
 #[derive(Debug, Default)]
 pub struct IdBuffers {
     /// The plain id: what ordinals are counted by and keys are found again by.
     pub plain: Vec<u8>,
     /// The document id.
     pub id: Vec<u8>,
+    /// What routes the document to its shard; empty for its id.
+    pub routing: Vec<u8>,
 }
 
 impl TablePlan {
     /// The plan for rows whose cells stand for `columns`, in this order.
     ///
     /// # Errors
-    /// An id column that is not there.
+    /// An id or routing column that is not there.
     pub fn new(
         spec: &TableSpec,
         oid: u32,
@@ -70,19 +91,20 @@ impl TablePlan {
         let fields = columns
             .iter()
             .enumerate()
-            .filter_map(|(i, (name, ty))| Some(Field::new(i, spec.field_name(name)?, ty)))
-            .collect();
-        let key = spec
-            .id
-            .iter()
-            .map(|name| {
-                let column = columns.iter().position(|(c, _)| c == name);
-                let column = column.ok_or_else(|| MissingIdColumn(name.clone()))?;
-                let boolean = types::encoding(&columns[column].1) == Encoding::Boolean;
-                Ok(KeyColumn { column, boolean })
+            .filter_map(|(i, (name, ty))| {
+                let field = spec.field_name(name)?;
+                Some(Field::new(i, field, ty, spec.encoding(field, ty)))
             })
-            .collect::<Result<_, _>>()?;
-        Ok(TablePlan { oid, fields, key, id_form: spec.id_form })
+            .collect();
+        let key_column = |name: &String| {
+            let column = columns.iter().position(|(c, _)| c == name);
+            let column = column.ok_or_else(|| MissingIdColumn(name.clone()))?;
+            let boolean = types::encoding(&columns[column].1) == Encoding::Boolean;
+            Ok(KeyColumn { column, boolean })
+        };
+        let key = spec.id.iter().map(key_column).collect::<Result<_, _>>()?;
+        let routing = spec.routing.as_ref().map(key_column).transpose()?;
+        Ok(TablePlan { oid, fields, key, routing, id_form: spec.id_form })
     }
 
     /// The plan for rows that are read with all columns of `schema`, in order: windows and lookups.
@@ -100,15 +122,20 @@ impl TablePlan {
         self.oid
     }
 
-    /// Fills `buffers` with the ids of `row`.
+    /// Fills `buffers` with the ids and the routing of `row`.
     ///
     /// # Errors
-    /// A key value that the stream did not send.
+    /// A key value that the stream did not send; the routing counts as the last.
     pub fn write_id(&self, row: &Row<'_>, buffers: &mut IdBuffers) -> Result<(), MissingKey> {
         buffers.plain.clear();
         id::write_plain(&self.key, row, &mut buffers.plain)?;
         self.id_of_plain(&buffers.plain, &mut buffers.id);
-        Ok(())
+        buffers.routing.clear();
+        match &self.routing {
+            Some(column) => id::write_routing(column, row, &mut buffers.routing)
+                .map_err(|_| MissingKey { position: self.key.len() }),
+            None => Ok(()),
+        }
     }
 
     /// Fills `id` with the document id that belongs to a plain one.
@@ -168,7 +195,7 @@ impl TablePlan {
         cells.clear();
         cells.extend_from_slice(new.cells);
         for (i, cell) in cells.iter_mut().enumerate() {
-            let is_key = self.key.iter().any(|k| k.column == i);
+            let is_key = self.key.iter().chain(&self.routing).any(|k| k.column == i);
             if *cell == Cell::Unchanged && (old_is_full || is_key) {
                 *cell = old.cells.get(i).copied().unwrap_or(Cell::Null);
             }
@@ -186,6 +213,7 @@ mod tests {
             id_form,
             exclude: vec!["secret".into()],
             rename: vec![("v".into(), "@v".into())],
+            ..TableSpec::default()
         };
         let columns = [("a", 23), ("b", 16), ("v", 25), ("secret", 25)]
             .map(|(n, oid)| (n.to_owned(), ColumnType::scalar(oid, -1)));
@@ -228,8 +256,7 @@ mod tests {
 
     #[test]
     fn a_missing_id_column_is_named() {
-        let spec =
-            TableSpec { id: vec!["x".into()], id_form: IdForm::Plain, exclude: vec![], rename: vec![] };
+        let spec = TableSpec { id: vec!["x".into()], ..TableSpec::default() };
         assert_eq!(TablePlan::new(&spec, 1, &[]).unwrap_err(), MissingIdColumn("x".into()));
     }
 }

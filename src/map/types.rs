@@ -32,6 +32,8 @@ pub(super) enum Encoding {
     Range(&'static Encoding),
     /// An array of such objects.
     MultiRange(&'static Encoding),
+    /// `(x,y)` of a point as `[x,y]`.
+    GeoPoint,
     /// A JSON array of the element's encoding.
     Array(Box<Encoding>),
 }

@@ -27,8 +27,8 @@ impl Version {
     }
 
     /// The version just below this one: what rows read at a floor carry.
-    fn below(self) -> Version {
-        Version(self.0 - 1)
+    pub fn below(self) -> Version {
+        Version(self.0.saturating_sub(1))
     }
 }
 

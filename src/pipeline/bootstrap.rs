@@ -39,6 +39,8 @@ pub struct Work {
     pub record: TableRecord,
     /// How it is configured to be divided.
     pub window: Option<config::Window>,
+    /// Are only inserts followed? Then documents of rows that were deleted stay, as they do without a gap.
+    pub append_only: bool,
 }
 
 impl Work {
@@ -52,7 +54,7 @@ impl Work {
         if begun || after_gap {
             self.record.state = TableState::New;
             self.record.floor = None;
-            self.record.sweep = true;
+            self.record.sweep |= !self.append_only;
             state.write_table(&self.record).await?;
         }
         Ok(())
@@ -64,7 +66,7 @@ impl Work {
     /// # Errors
     /// The state could not be written.
     pub async fn note_foreign_rows(&mut self, state: &StateStore) -> Result<(), PipelineError> {
-        if self.record.state == TableState::New && !self.record.sweep {
+        if self.record.state == TableState::New && !self.record.sweep && !self.append_only {
             self.record.sweep = true;
             state.write_table(&self.record).await?;
         }
@@ -219,9 +221,9 @@ impl Bootstrap {
         let mut listing = Versions::of(&self.client, &table.target.index).await?;
         while let Some(page) = listing.next_page().await? {
             for document in page.iter().filter(|d| d.version < version && table.may_delete(d.version)) {
-                let id = document.id.as_bytes();
-                let action =
-                    Action { target: &table.target, id, plain_id: id, version, change: Change::Delete };
+                let (target, change) = (&table.target, Change::Delete);
+                let (id, routing) = (document.id.as_bytes(), document.routing());
+                let action = Action { target, id, plain_id: id, routing, version, change };
                 reading::queue(&self.lanes, &action, &sweeping).await;
                 deleted += 1;
             }

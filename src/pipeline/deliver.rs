@@ -169,6 +169,8 @@ impl Deliverer {
         DeadLetter {
             index: table.target.index.clone(),
             id: String::from_utf8_lossy(batch.id_of(entry)).into_owned(),
+            routing: Some(String::from_utf8_lossy(batch.routing_of(entry)).into_owned())
+                .filter(|routing| !routing.is_empty()),
             table: table.schema.name.to_string(),
             key: columns.iter().cloned().zip(key.into_iter().map(|value| value.map(text))).collect(),
             action: if entry.kind == EntryKind::Delete { ActionKind::Delete } else { ActionKind::Index },

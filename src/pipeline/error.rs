@@ -2,7 +2,7 @@
 
 use super::{intake::IntakeError, reader::ReaderError};
 use crate::{
-    map::{BadFieldName, MissingIdColumn},
+    map::{BadField, MissingIdColumn},
     model::VersionError,
     sink::{self, SinkError},
     source::{self, QueryError, SourceError},
@@ -122,8 +122,8 @@ impl PipelineError {
         }
     }
 
-    /// All bad field names of a table at once.
-    pub(super) fn fields(table: &str, bad: &[BadFieldName]) -> Self {
+    /// All bad fields of a table at once.
+    pub(super) fn fields(table: &str, bad: &[BadField]) -> Self {
         let lines: Vec<String> = bad.iter().map(|b| format!("{table}: {b}")).collect();
         PipelineError::Configuration(lines.join("\n"))
     }

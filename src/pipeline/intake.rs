@@ -49,8 +49,8 @@ pub enum IntakeError {
     /// No version for a commit.
     #[error(transparent)]
     Version(#[from] VersionError),
-    /// The table lost an id column.
-    #[error("{table}: {source}; add it to the publication, or set tables[].id to other columns")]
+    /// The table lost an id or routing column.
+    #[error("{table}: {source}; add it to the publication, or set tables[].id or routing to other columns")]
     IdColumn {
         /// The table.
         table: String,
@@ -59,7 +59,7 @@ pub enum IntakeError {
     },
     /// Deletes could not be mapped to documents.
     #[error(
-        "{table}: id column {column} is not in the replica identity, so deletes cannot be followed; run: {cure}"
+        "{table}: column {column} of `id` or `routing` is not in the replica identity, so deletes cannot be followed; run: {cure}"
     )]
     Identity {
         /// The table.
@@ -70,11 +70,13 @@ pub enum IntakeError {
         cure: String,
     },
     /// An UPDATE or DELETE without the value of an id column.
-    #[error("{table}: the server did not send the value of id column number {position} of a change")]
+    #[error(
+        "{table}: the server did not send the value of column number {position} of id and routing in a change"
+    )]
     MissingKey {
         /// The table.
         table: String,
-        /// Position in `id`, from 0.
+        /// Position in `id`, from 0; the routing column comes after them.
         position: usize,
     },
 }
@@ -169,10 +171,10 @@ impl Intake {
     /// The stream cannot go on; the position stays before the transaction.
     pub fn message(&mut self, data: &[u8]) -> Result<Option<Need>, IntakeError> {
         let state = &mut self.state;
-        let (relation, old, new) = match self.decoder.decode(data)? {
-            Message::Insert { relation, new } => (relation, None, Some(new)),
-            Message::Update { relation, old, new } => (relation, old, Some(new)),
-            Message::Delete { relation, old } => (relation, Some(old), None),
+        let (relation, old, new, is_insert) = match self.decoder.decode(data)? {
+            Message::Insert { relation, new } => (relation, None, Some(new), true),
+            Message::Update { relation, old, new } => (relation, old, Some(new), false),
+            Message::Delete { relation, old } => (relation, Some(old), None, false),
             Message::Begin { commit_lsn, xid, .. } => {
                 if state.open.is_some() {
                     return Err(IntakeError::Protocol("BEGIN inside a transaction"));
@@ -223,9 +225,14 @@ impl Intake {
         let place = state.ordinals.next_change();
         let State { relations, ordinals, ids, old_ids, document, cells, counts, waiting, .. } = state;
         let Some((table, plan)) = relations.find(relation)? else { return Ok(None) };
+        let table = self.tables.get(table);
+        // Another publication may send more than the inserts that are followed.
+        if table.append_only && !is_insert {
+            return Ok(None);
+        }
         counts.changes += 1;
         let mut change = RowChange {
-            table: self.tables.get(table),
+            table,
             plan,
             transaction,
             place,
@@ -249,9 +256,12 @@ impl Intake {
             change.write_id(&new, ids)?;
             // An old key tuple does not mean a changed key.
             if let Some(old) = old
-                && old_ids.id != ids.id
+                && (old_ids.id != ids.id || old_ids.routing != ids.routing)
             {
                 change.delete(&old.row(), old_ids)?;
+                if old_ids.id == ids.id {
+                    change.outrank();
+                }
             }
             change.index(&new, ids, self.max_document_bytes, document)?;
         }
@@ -265,6 +275,7 @@ impl Intake {
                 target: &self.tables.get(waiting.table).target,
                 id: &waiting.id,
                 plain_id: &waiting.plain_id,
+                routing: &waiting.routing,
                 version: waiting.version,
                 change: waiting.change(),
             };
@@ -325,6 +336,12 @@ impl RowChange<'_> {
         Ok((self.epochs.version(self.transaction.commit, ordinal)?, ordinal == ORDINAL_HELD))
     }
 
+    /// What follows has a higher ordinal than what was pushed: where both routings of an id are one shard, they are one
+    /// document, and a late request with the delete must not win over the index.
+    fn outrank(&mut self) {
+        self.place = self.ordinals.next_change();
+    }
+
     fn delete(&mut self, row: &Row<'_>, ids: &IdBuffers) -> Result<(), IntakeError> {
         let (version, held) = self.version(ids)?;
         let change = if held { self.lookup(row) } else { Change::Delete };
@@ -363,7 +380,8 @@ impl RowChange<'_> {
 
     fn push(&mut self, ids: &IdBuffers, version: Version, change: Change<'_>) {
         let target = &self.table.target;
-        let action = Action { target, id: &ids.id, plain_id: &ids.plain, version, change };
+        let (id, plain_id, routing) = (&ids.id[..], &ids.plain[..], &ids.routing[..]);
+        let action = Action { target, id, plain_id, routing, version, change };
         let xid = self.transaction.xid;
         if !self.waiting.is_empty() || self.lanes.push_change(&action, xid).is_err() {
             self.waiting.push_back(Waiting::new(&action, xid));

@@ -3,7 +3,6 @@
 use super::*;
 use crate::{
     ack::Tracker,
-    config::IdForm,
     lanes::{EntryKind, LaneLimits, Target},
     map::TableSpec,
     model::{Column, ColumnType, ReplicaIdentity, TableName, TableSchema},
@@ -17,7 +16,10 @@ struct World {
 }
 
 fn world(batch_bytes: usize) -> World {
-    let spec = TableSpec { id: vec!["id".into()], id_form: IdForm::Plain, exclude: vec![], rename: vec![] };
+    world_of(batch_bytes, TableSpec { id: vec!["id".into()], ..TableSpec::default() }, false)
+}
+
+fn world_of(batch_bytes: usize, spec: TableSpec, append_only: bool) -> World {
     let columns = [("id", 23), ("v", 25)].map(|(name, oid)| (name.to_owned(), ColumnType::scalar(oid, -1)));
     let schema = TableSchema {
         oid: 7,
@@ -39,7 +41,9 @@ fn world(batch_bytes: usize) -> World {
     };
     let mut tables = Tables::default();
     let target = Target::new(tables.next(), "t");
-    tables.push(Table::new(target, schema, spec, OnTruncate::Delete).unwrap());
+    let mut table = Table::new(target, schema, spec, OnTruncate::Delete).unwrap();
+    table.append_only = append_only;
+    tables.push(table);
     let limits = LaneLimits {
         lanes: 1,
         batch_bytes,
@@ -176,6 +180,70 @@ async fn a_changed_key_is_a_delete_and_an_index_and_an_equal_old_key_is_not() {
             (EntryKind::Index, "4".into(), 2)
         ]
     );
+}
+
+/// `v` routes, and both columns are in the replica identity.
+fn routed(batch_bytes: usize) -> (World, Vec<u8>) {
+    let routing = Some("v".into());
+    let spec = TableSpec { id: vec!["id".into()], routing, ..TableSpec::default() };
+    let mut relation = relation(7, "t");
+    let flags = relation.iter().rposition(|b| *b == b'v').unwrap() - 1;
+    relation[flags] = 1;
+    (world_of(batch_bytes, spec, false), relation)
+}
+
+#[tokio::test]
+async fn a_routing_that_changes_moves_the_document_and_the_index_outranks_the_delete() {
+    let (mut w, relation) = routed(1 << 20);
+    w.feed(&[
+        begin(),
+        relation,
+        change(b'U', Some(&[Some("1"), Some("a")]), Some(&[Some("1"), Some("b")])),
+        change(b'U', Some(&[Some("2"), Some("a")]), Some(&[Some("2"), None])),
+        change(b'U', Some(&[Some("3"), Some("a")]), Some(&[UNCHANGED, UNCHANGED])),
+        change(b'U', Some(&[Some("4"), Some("a")]), Some(&[Some("5"), Some("b")])),
+        change(b'D', Some(&[Some("6"), Some("c")]), None),
+        commit(),
+    ]);
+    let batch = w.lanes.next_batch(0).await;
+    let entries = batch.live(|_| true).into_iter().map(|at| batch.entry(at));
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let found: Vec<_> = entries
+        .map(|e| (e.kind, text(batch.id_of(e)), text(batch.routing_of(e)), e.version.0 & 1023))
+        .collect();
+    let expected = [
+        (EntryKind::Delete, "1", "a", 0),
+        (EntryKind::Index, "1", "b", 1),
+        (EntryKind::Delete, "2", "a", 2),
+        (EntryKind::Index, "2", "", 3),
+        (EntryKind::Index, "3", "a", 4),
+        (EntryKind::Delete, "4", "a", 5),
+        (EntryKind::Index, "5", "b", 5),
+        (EntryKind::Delete, "6", "c", 6),
+    ];
+    let expected = expected.map(|(kind, id, routing, n)| (kind, id.to_owned(), routing.to_owned(), n));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_routing_column_outside_the_replica_identity_stops_the_stream_with_its_cure() {
+    let (mut w, _) = routed(1 << 20);
+    let error = w.intake.message(&relation(7, "t")).unwrap_err().to_string();
+    assert!(error.contains("REPLICA IDENTITY") && error.contains("\"v\""), "{error}");
+}
+
+#[tokio::test]
+async fn of_an_append_only_table_inserts_alone_count() {
+    let spec = TableSpec { id: vec!["v".into()], ..TableSpec::default() };
+    let mut w = world_of(1 << 20, spec, true);
+    w.feed(&[
+        begin(),
+        relation(7, "t"),
+        change(b'U', Some(&[Some("1"), None]), Some(&[Some("2"), Some("x")])),
+        change(b'D', Some(&[Some("1"), None]), None),
+        change(b'I', None, Some(&[Some("3"), Some("y")])),
+    ]);
+    assert_eq!(w.queued().await, [(EntryKind::Index, "y".into(), 2)]);
 }
 
 #[tokio::test]

@@ -66,8 +66,8 @@ struct Primary {
     definitions: HashMap<TableNo, Arc<Definition>>,
 }
 
-/// The document of a current row, or why it has none, with what was made of it.
-type Decided = Result<Vec<u8>, (String, Vec<u8>)>;
+/// A current row: what routes it, and its document, or why it has none, with what was made of it.
+type Current = (Vec<u8>, Result<Vec<u8>, (String, Vec<u8>)>);
 
 /// Reads current rows for all lanes over one connection.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl Lookups {
         let (definition, rows) = self.read(table, &keys, sees_all).await?;
         let columns = definition.schema.columns.len();
 
-        let mut found: HashMap<Vec<u8>, Decided> = HashMap::new();
+        let mut found: HashMap<Vec<u8>, Current> = HashMap::new();
         let (mut decoder, mut ids) = (CopyDecoder::default(), IdBuffers::default());
         for line in rows {
             let bad = |what: String| LookupError::Row { table: table.schema.name.to_string(), what };
@@ -156,10 +156,13 @@ impl Lookups {
                 Ok(_) => Ok(document),
                 Err(reason) => Err((reason, document)),
             };
-            found.insert(ids.id.clone(), decided);
+            found.insert(ids.id.clone(), (ids.routing.clone(), decided));
         }
         for at in entries {
-            match found.get(batch.id_of(batch.entry(*at))) {
+            let entry = batch.entry(*at);
+            // A row that is routed to another shard by now is not in this document any more.
+            let here = |current: &&Current| current.0 == batch.routing_of(entry);
+            match found.get(batch.id_of(entry)).filter(here).map(|current| &current.1) {
                 None => batch.resolve(*at, &table.target, None),
                 Some(Ok(document)) => batch.resolve(*at, &table.target, Some(document)),
                 Some(Err((reason, document))) => batch.resolve_refused(*at, &table.target, reason, document),
@@ -225,7 +228,8 @@ impl Lookups {
         if number > 0 && !sees_all(&floor::current_snapshot(client).await?) {
             return Ok(None);
         }
-        let schema = catalog::load_table(client, &name.schema, &name.name, &self.config.publications).await?;
+        let schema =
+            catalog::load_table(client, &name.schema, &name.name, &self.config.all_publications()).await?;
         let plan = TablePlan::of_schema(&table.spec, &schema)
             .map_err(|missing| LookupError::IdColumn { table: name.to_string(), missing })?;
         let definition = Arc::new(Definition { number, schema, plan });

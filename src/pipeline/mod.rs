@@ -22,6 +22,7 @@ pub mod position;
 pub mod prepare;
 pub mod preview;
 pub mod progress;
+mod publications;
 pub mod reader;
 pub mod reading;
 mod relations;

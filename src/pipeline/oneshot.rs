@@ -18,7 +18,7 @@ use crate::{
     ack::Tracker,
     config::Config,
     decode::CopyDecoder,
-    lanes::{Action, Change, Lanes, TableNo, WindowRows},
+    lanes::{Action, Change, Lanes, TableNo, Target, WindowRows},
     map::{IdBuffers, TablePlan, split_plain},
     model::{Epochs, Lsn, ORDINAL_HELD, Snapshot, Version},
     sink::{self, DeadLetters, StateStore},
@@ -51,6 +51,7 @@ pub async fn backfill(
     let client = sink::Client::new(&config.opensearch)?;
     client.info().await?;
     let server = identity_of(&primary).await?;
+    let config = Arc::new(prepare::expanded(&primary, &config).await?);
     let schemas = prepare::schemas(&primary, &config).await?;
     let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
     let dead_letters = DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
@@ -191,13 +192,14 @@ impl Job {
         };
         let mut written = Keys::default();
         // Nothing is guarded without a stream, so no window is ever to be read again.
-        reading.copy(client, &rows, |ids| written.push(&ids.plain)).await?;
+        reading.copy(client, &rows, |ids| written.push(ids)).await?;
         client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
         rows.answered().await;
         self.delete_gone(client, number, range, &written).await
     }
 
-    /// Reads the keys again at a new floor, and deletes what was written for rows that are gone.
+    /// Reads the keys again at a new floor, deletes what was written for rows that are gone, and moves what was written
+    /// for rows that are routed to another shard since.
     async fn delete_gone(
         &self,
         client: &Client,
@@ -213,14 +215,14 @@ impl Job {
             }
         }
         let table = self.tables.get(number);
-        let schema = &table.schema;
+        let (schema, target) = (&table.schema, &table.target);
         let again = floor::take_floor(&self.primary).await?;
         floor::wait_until_visible(client, again.burned).await?;
         let version = self.epochs.floor_version(again.lsn)?;
         let columns: Vec<_> = schema
             .columns
             .iter()
-            .filter(|c| table.spec.id.contains(&c.name))
+            .filter(|c| table.spec.key_columns().any(|key| *key == c.name))
             .map(|c| (c.name.clone(), c.column_type.clone()))
             .collect();
         let plan = TablePlan::new(&table.spec, schema.oid, &columns)
@@ -228,6 +230,7 @@ impl Job {
         let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
         let bad =
             |what: String| PipelineError::Row { table: schema.name.to_string(), window: range.label(), what };
+        let missing_key = |_| bad("a key column is missing".to_owned());
         let (mut decoder, mut ids, mut present) =
             (CopyDecoder::default(), IdBuffers::default(), HashSet::new());
         let filter = schema.row_filter.as_deref();
@@ -236,32 +239,59 @@ impl Job {
         while let Some(line) = lines.next().await {
             let line = line?;
             let row = decoder.decode(&line, names.len()).map_err(|error| bad(error.to_string()))?;
-            plan.write_id(&row, &mut ids).map_err(|_| bad("a key column is missing".to_owned()))?;
-            present.insert(table.target.hash(&ids.plain));
+            plan.write_id(&row, &mut ids).map_err(missing_key)?;
+            present.insert(place(target, &ids.plain, &ids.routing));
         }
-        // What is not in the window any more may have moved to another one.
-        let missing: Vec<&[u8]> =
-            written.iter().filter(|plain| !present.contains(&table.target.hash(plain))).collect();
-        let deletes = WindowRows::new(Snapshot::of_everything(), version);
+        // What is not in the window any more may have moved to another one, or to another shard.
+        let missing: Vec<_> = written
+            .iter()
+            .filter(|(plain, routing)| !present.contains(&place(target, plain, routing)))
+            .collect();
+        let all: Vec<&str> = schema.columns.iter().map(|c| c.name.as_str()).collect();
+        let actions = WindowRows::new(Snapshot::of_everything(), version);
+        let mut document = vec![];
         for chunk in missing.chunks(KEYS) {
-            let keys: Vec<_> = chunk.iter().filter_map(|plain| key_of(plain, table.spec.id.len())).collect();
-            let sql = lookup::lookup_sql(schema, &names, &table.spec.id, filter, &keys)?;
-            let mut moved = HashSet::new();
+            let keys: Vec<_> =
+                chunk.iter().filter_map(|(plain, _)| key_of(plain, table.spec.id.len())).collect();
+            let sql = lookup::lookup_sql(schema, &all, &table.spec.id, filter, &keys)?;
+            let mut current = HashMap::new();
             for line in lookup::lookup(client, &sql).await?.rows {
-                let row = decoder.decode(&line, names.len()).map_err(|error| bad(error.to_string()))?;
-                plan.write_id(&row, &mut ids).map_err(|_| bad("a key column is missing".to_owned()))?;
-                moved.insert(ids.plain.clone());
+                let row = decoder.decode(&line, all.len()).map_err(|error| bad(error.to_string()))?;
+                table.plan.write_id(&row, &mut ids).map_err(missing_key)?;
+                current.insert(ids.plain.clone(), (ids.routing.clone(), line));
             }
-            for plain in chunk.iter().filter(|plain| !moved.contains(**plain)) {
-                plan.id_of_plain(plain, &mut ids.id);
-                let target = &table.target;
-                let action = Action { target, id: &ids.id, plain_id: plain, version, change: Change::Delete };
-                reading::queue(&self.lanes, &action, &deletes).await;
+            for &(plain, routing) in chunk {
+                let now = current.get(plain);
+                if now.is_some_and(|(now, _)| now == routing) {
+                    continue;
+                }
+                table.plan.id_of_plain(plain, &mut ids.id);
+                let (id, plain_id) = (&ids.id[..], plain);
+                // Above every commit that the lookup sees, and below the row that may now be routed to the same shard.
+                let gone = if now.is_some() { version.below() } else { version };
+                let delete = Action { target, id, plain_id, routing, version: gone, change: Change::Delete };
+                reading::queue(&self.lanes, &delete, &actions).await;
+                let Some((routing, line)) = now else { continue };
+                let row = decoder.decode(line, all.len()).map_err(|error| bad(error.to_string()))?;
+                document.clear();
+                let most = self.config.bulk.max_document_bytes;
+                let refusal = table.plan.write_fitting_document(&row, most, &mut document).err();
+                let change = match &refusal {
+                    None => Change::Index(&document),
+                    Some(reason) => Change::Refused { reason, document: &document },
+                };
+                let index = Action { target, id, plain_id, routing, version, change };
+                reading::queue(&self.lanes, &index, &actions).await;
             }
         }
-        deletes.answered().await;
+        actions.answered().await;
         Ok(())
     }
+}
+
+/// Stands for an id and its routing.
+fn place(target: &Target, plain: &[u8], routing: &[u8]) -> u64 {
+    target.hash(plain) ^ target.hash(routing).rotate_left(1)
 }
 
 fn key_of(plain: &[u8], columns: usize) -> Option<Vec<Option<String>>> {
@@ -269,21 +299,24 @@ fn key_of(plain: &[u8], columns: usize) -> Option<Vec<Option<String>>> {
     Some(split_plain(plain, columns)?.into_iter().map(|part| part.map(text)).collect())
 }
 
-/// Plain ids of one window, side by side.
+/// Plain ids and routings of one window, side by side.
 #[derive(Debug, Default)]
 struct Keys {
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    /// Where an id ends, and its routing.
+    ends: Vec<(usize, usize)>,
 }
 
 impl Keys {
-    fn push(&mut self, plain: &[u8]) {
-        self.bytes.extend_from_slice(plain);
-        self.ends.push(self.bytes.len());
+    fn push(&mut self, ids: &IdBuffers) {
+        self.bytes.extend_from_slice(&ids.plain);
+        let id = self.bytes.len();
+        self.bytes.extend_from_slice(&ids.routing);
+        self.ends.push((id, self.bytes.len()));
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        starts.zip(&self.ends).map(|(start, (id, end))| (&self.bytes[start..*id], &self.bytes[*id..*end]))
     }
 }

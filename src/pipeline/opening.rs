@@ -4,6 +4,7 @@ use super::{
     error::PipelineError,
     position::{self, Gap, Start},
     prepare::{self, Prepared},
+    publications::published,
     reader::SERVER_TIMEOUT,
     session::Session,
 };
@@ -26,6 +27,7 @@ impl Session {
         let client = sink::Client::new(&config.opensearch)?;
         client.info().await?;
         prepare::check_server(&control).await?;
+        let config = Arc::new(prepare::expanded(&control, &config).await?);
         let schemas = prepare::schemas(&control, &config).await?;
 
         let (settings, name) = (config.clone(), application_name.clone());
@@ -45,7 +47,7 @@ impl Session {
         }
         let found = slot::find(&control, &config.postgres.slot).await?;
         prepare::check_slot(&config.postgres.slot, found.as_ref(), &server.database)?;
-        let schemas = prepare::published(&control, &config, schemas).await?;
+        let (schemas, publications) = published(&control, &config, schemas).await?;
         let dead_letters =
             DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
         let Prepared { tables, mut work, indices } =
@@ -95,7 +97,6 @@ impl Session {
         };
         state.write_checkpoint(&checkpoint, &epochs.list).await?;
 
-        let publications = config.postgres.publications.clone();
         let starting = tokio::task::spawn_blocking(move || {
             connection.start(&slot_name, from, &publications)?;
             Ok::<_, PipelineError>(connection)

@@ -6,15 +6,16 @@ use super::{
     tables::{Table, Tables},
 };
 use crate::{
-    config::{self, Config},
+    config::{self, Config, TableColumns, unknown_columns},
     lanes::{TableNo, Target},
-    map::{TableSpec, properties},
-    model::{Epochs, TableName, TableSchema, Version},
+    map::{self, TableSpec, properties},
+    model::{Epochs, TableSchema, Version},
     sink::{
-        self, Client, EpochRecord, IndexDefinition, Owner, StateStore, TableRecord, TableState, Versions,
+        self, Client, EpochRecord, IndexDefinition, Owner, SinkError, StateStore, TableRecord, TableState,
+        Versions,
     },
     source::{
-        catalog,
+        QueryError, catalog,
         identity::{self, IdRules},
         publication::{self, Actions, Wanted},
         replication::SystemIdentity,
@@ -76,63 +77,22 @@ pub fn check_slot(name: &str, slot: Option<&SlotState>, database: &str) -> Resul
     )))
 }
 
-/// Sees to it that the publication has the tables; returns them as they are published.
+/// The configuration with the tables that its wildcards stand for now.
 ///
 /// # Errors
-/// The publication lacks something that only somebody else may change.
-pub async fn published(
-    control: &tokio_postgres::Client,
-    config: &Config,
-    schemas: Vec<TableSchema>,
-) -> Result<Vec<TableSchema>, PipelineError> {
-    let wanted: Vec<Wanted<'_>> = schemas
-        .iter()
-        .zip(&config.tables)
-        .map(|(table, configured)| Wanted { table, filter: configured.filter.as_deref() })
-        .collect();
-    // Tables may be spread over several publications of an administrator; only a single one is made and completed.
-    let [publication] = &config.postgres.publications[..] else {
-        check_publications(control, &config.postgres.publications, &wanted).await?;
-        return Ok(schemas);
-    };
-    let found = publication::ensure(control, publication, Actions::All, &wanted).await?;
-    if found == publication::PublicationState::Existed {
-        return Ok(schemas);
+/// Tables that cannot be followed under their names.
+pub async fn expanded(control: &tokio_postgres::Client, config: &Config) -> Result<Config, PipelineError> {
+    if config.wildcards.is_empty() {
+        return Ok(config.clone());
     }
-    // Columns and filter may differ now that the tables are published.
-    self::schemas(control, config).await
-}
-
-/// Is every table in one of several publications, published as pg2os needs it?
-async fn check_publications(
-    control: &tokio_postgres::Client,
-    publications: &[String],
-    wanted: &[Wanted<'_>],
-) -> Result<(), PipelineError> {
-    let mut unpublished: Vec<&TableName> = wanted.iter().map(|w| &w.table.name).collect();
-    for publication in publications {
-        let names = publication::tables_of(control, publication).await?;
-        let wanted: Vec<_> = wanted.iter().filter(|w| names.contains(&w.table.name)).copied().collect();
-        if let Some(missing) = publication::inspect(control, publication, Actions::All, &wanted).await? {
-            return Err(PipelineError::Configuration(format!(
-                "publication {publication} does not publish what pg2os needs; run as its owner: {}",
-                missing.sql
-            )));
+    let catalog = catalog::list_tables(control).await?;
+    for wildcard in &config.wildcards {
+        if !catalog.iter().any(|name| wildcard.covers(name)) {
+            let (place, pattern) = (&wildcard.settings.place, &wildcard.settings.wildcard);
+            tracing::warn!(place, pattern, "no table matches this entry");
         }
-        unpublished.retain(|name| !names.contains(name));
     }
-    if unpublished.is_empty() {
-        return Ok(());
-    }
-    let list =
-        |text: fn(&TableName) -> String| unpublished.iter().map(|n| text(n)).collect::<Vec<_>>().join(", ");
-    Err(PipelineError::Configuration(format!(
-        "no publication of postgres.publication ({}) has {}, so its changes would never come; run as its owner: ALTER \
-         PUBLICATION … ADD TABLE {}",
-        publications.join(", "),
-        list(TableName::to_string),
-        list(TableName::quoted)
-    )))
+    config.expanded(&catalog).map_err(|problems| PipelineError::Configuration(problems.to_string()))
 }
 
 /// Reads every configured table as it is; nothing is made.
@@ -145,44 +105,90 @@ pub async fn schemas(
 ) -> Result<Vec<TableSchema>, PipelineError> {
     let (mut schemas, mut problems) = (vec![], vec![]);
     for table in &config.tables {
-        let loaded = catalog::load_table(control, &table.schema, &table.name, &config.postgres.publications);
-        match loaded.await {
-            Ok(schema) => {
-                let rules = IdRules { append_only: false, unique_asserted: table.id_unique_asserted };
-                if table.id.is_none() && schema.primary_key.is_empty() {
-                    problems.push(format!(
-                        "{}: {} has no primary key; set `id` to columns that identify a row, or add a primary key",
-                        table.place, schema.name
-                    ));
-                } else if let Err(error) =
-                    identity::check_id(control, &schema, &id_of(table, &schema), rules).await
-                {
-                    transient_or(error, &table.place, &mut problems)?;
-                }
-                if let Some(window) = &table.window
-                    && let Err(error) = window::check(&schema, window, chrono::Utc::now())
-                {
-                    problems.push(format!("{}.window: {error}", table.place));
-                }
-                schemas.push(schema);
-            }
-            Err(error) => transient_or(error, &table.place, &mut problems)?,
+        match schema(control, config, table, &mut problems).await {
+            Ok(schema) => schemas.push(schema),
+            Err(error) => transient_or(error, table, "", &mut problems)?,
         }
+    }
+    let names_columns =
+        |t: &config::Table| !(t.exclude_columns.is_empty() && t.rename.is_empty() && t.mapping.is_empty());
+    if problems.is_empty() && config.tables.iter().any(names_columns) {
+        let mut columns = vec![];
+        for (table, schema) in config.tables.iter().zip(&schemas).filter(|(t, _)| names_columns(t)) {
+            let published = schema.columns.iter().map(|c| c.name.clone()).collect();
+            columns.push(TableColumns {
+                table,
+                all: catalog::column_names(control, schema).await?,
+                published,
+            });
+        }
+        problems.extend(unknown_columns(&columns).iter().map(ToString::to_string));
     }
     if problems.is_empty() { Ok(schemas) } else { Err(PipelineError::Configuration(problems.join("\n"))) }
 }
 
+/// Reads one table, and notes what keeps it from being followed.
+async fn schema(
+    control: &tokio_postgres::Client,
+    config: &Config,
+    table: &config::Table,
+    problems: &mut Vec<String>,
+) -> Result<TableSchema, QueryError> {
+    let publications = config.postgres.all_publications();
+    let mut schema = catalog::load_table(control, &table.schema, &table.name, &publications).await?;
+    let rules = IdRules {
+        append_only: table.append_only,
+        unique_asserted: table.id_unique_asserted,
+        routing: table.routing.as_deref(),
+    };
+    if table.id.is_none() && schema.primary_key.is_empty() {
+        problems.push(format!(
+            "{}: {} has no primary key; set `id` to columns that identify a row, or add a primary key{}",
+            table.place,
+            schema.name,
+            way_out(table)
+        ));
+    } else if let Err(error) = identity::check_id(control, &schema, &id_of(table, &schema), rules).await {
+        transient_or(error, table, "", problems)?;
+    }
+    if let Some(window) = &table.window
+        && let Err(error) = window::check(&schema, window, chrono::Utc::now())
+    {
+        transient_or(error, table, ".window", problems)?;
+    }
+    if table.filter.is_some() {
+        let actions = if table.append_only { Actions::InsertOnly } else { Actions::All };
+        let wanted = Wanted { table: &schema, filter: table.filter.as_deref() };
+        match publication::filter_to_follow(control, &publications, wanted, actions).await {
+            Ok(filter) => schema.row_filter = filter,
+            Err(error) => transient_or(error, table, "", problems)?,
+        }
+    }
+    Ok(schema)
+}
+
 /// A lost connection ends the look-around; anything else is one more problem to report.
 fn transient_or(
-    error: crate::source::QueryError,
-    place: &str,
+    error: QueryError,
+    table: &config::Table,
+    key: &str,
     problems: &mut Vec<String>,
-) -> Result<(), PipelineError> {
+) -> Result<(), QueryError> {
     if error.is_transient() {
-        return Err(error.into());
+        return Err(error);
     }
-    problems.push(format!("{place}: {error}"));
+    problems.push(format!("{}{key}: {error}{}", table.place, way_out(table)));
     Ok(())
+}
+
+/// What else can be done about a table that nobody has named.
+fn way_out(table: &config::Table) -> String {
+    let Some(pattern) = &table.wildcard else { return String::new() };
+    let name = table.qualified().quoted();
+    format!(
+        " ({pattern} matches it: `exclude: ['{name}']` leaves it out; an entry of its own may say `id`, or `append_only: \
+         true`, which follows inserts alone and needs no replica identity)"
+    )
 }
 
 fn id_of(table: &config::Table, schema: &TableSchema) -> Vec<String> {
@@ -223,14 +229,16 @@ pub async fn tables(
             },
         };
         let definition = IndexDefinition { properties, settings: configured.settings.clone() };
-        let index = client.ensure_index(&configured.index, &definition, &owner).await?;
+        let index = client.ensure_index(&configured.index, &definition, &owner).await;
+        let index = index.map_err(|error| refused(configured, error))?;
         if index.created {
             tracing::info!(index = index.concrete, alias = index.name, table = name, "index created");
         }
         table.adopted = index.is_adopted();
         let record = table_record(client, state, stored, &index, &table).await?;
         tables.push(table);
-        work.push(Work { table: number, record, window: configured.window.clone() });
+        let (window, append_only) = (configured.window.clone(), configured.append_only);
+        work.push(Work { table: number, record, window, append_only });
         indices.push(index);
     }
     Ok(Prepared { tables, work, indices })
@@ -245,18 +253,36 @@ pub fn join(
     schema: TableSchema,
     number: TableNo,
 ) -> Result<(Table, Map<String, Value>), PipelineError> {
+    let geo_points = configured.mapping.iter().filter(|(_, given)| map::is_geo_point(given));
     let spec = TableSpec {
         id: id_of(configured, &schema),
         id_form: configured.id_form,
         exclude: configured.exclude_columns.clone(),
         rename: configured.rename.clone(),
+        routing: configured.routing.clone(),
+        geo_points: geo_points.map(|(field, _)| field.clone()).collect(),
     };
     let properties = properties(&spec, &schema.columns, &configured.mapping)
         .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
     let target = Target::new(number, &configured.index);
-    let table = Table::new(target, schema, spec, configured.on_truncate)
+    let mut table = Table::new(target, schema, spec, configured.on_truncate)
         .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
+    table.append_only = configured.append_only;
     Ok((table, properties))
+}
+
+/// Names the key by which OpenSearch refuses a new index.
+fn refused(configured: &config::Table, error: SinkError) -> PipelineError {
+    let SinkError::Refused { status: 400, kind, reason, .. } = &error else { return error.into() };
+    let key = if kind == "mapper_parsing_exception" { "mapping" } else { "settings" };
+    let given = if key == "mapping" { &configured.mapping } else { &configured.settings };
+    if given.is_empty() {
+        return error.into();
+    }
+    PipelineError::Configuration(format!(
+        "{}.{key}: OpenSearch refuses to make index {} so: {reason}; correct that key",
+        configured.place, configured.index
+    ))
 }
 
 /// The state that a table is in, or a new one where its settings or its index are others than when it was filled.
@@ -345,7 +371,8 @@ async fn has_documents(client: &Client, index: &sink::Index) -> Result<bool, Pip
 
 /// What a table's documents depend on. Other columns of the table do not count: what they need is a schema change.
 fn digest(table: &Table) -> String {
-    let text = format!("{:?}|{:?}|{:?}", table.spec, table.schema.row_filter, table.schema.partitioned);
+    let Table { spec, schema, append_only, .. } = table;
+    let text = format!("{spec:?}|{:?}|{:?}|{append_only}", schema.row_filter, schema.partitioned);
     Sha256::digest(text.as_bytes()).iter().take(16).fold(String::new(), |mut hex, byte| {
         use std::fmt::Write;
         let _ = write!(hex, "{byte:02x}");

@@ -63,8 +63,8 @@ impl WindowReading<'_> {
                 Some(reason) => Change::Refused { reason, document: &document },
             };
             let target = &self.table.target;
-            let action =
-                Action { target, id: &ids.id, plain_id: &ids.plain, version: window.version(), change };
+            let (id, plain_id, routing) = (&ids.id[..], &ids.plain[..], &ids.routing[..]);
+            let action = Action { target, id, plain_id, routing, version: window.version(), change };
             if !queue(self.lanes, &action, window).await {
                 return Ok(None);
             }

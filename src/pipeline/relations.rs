@@ -84,8 +84,10 @@ fn plan_of(
     }
     let plan = TablePlan::new(&table.spec, relation.oid, &columns)
         .map_err(|source| IntakeError::IdColumn { table: name.clone(), source })?;
-    let outside = table.spec.id.iter().find(|id| !relation.columns.iter().any(|c| c.key && c.name == **id));
-    if let Some(column) = outside.filter(|_| relation.identity != RelationIdentity::Full) {
+    let sent = |column: &String| relation.columns.iter().any(|c| c.key && c.name == *column);
+    let outside = table.spec.key_columns().find(|column| !sent(column));
+    let all_sent = table.append_only || relation.identity == RelationIdentity::Full;
+    if let Some(column) = outside.filter(|_| !all_sent) {
         let quoted = table.schema.name.quoted();
         return Err(IntakeError::Identity {
             table: name,

@@ -56,8 +56,9 @@ impl RequestHandler {
             let mut listing = Versions::of(&self.client, &target.index).await?;
             while let Some(page) = listing.next_page().await? {
                 for document in page.iter().filter(|d| d.version <= version && table.may_delete(d.version)) {
-                    let id = document.id.as_bytes();
-                    let action = Action { target, id, plain_id: id, version, change: Change::Delete };
+                    let (id, routing) = (document.id.as_bytes(), document.routing());
+                    let change = Change::Delete;
+                    let action = Action { target, id, plain_id: id, routing, version, change };
                     while let Err(lane) = self.lanes.push_change(&action, xid) {
                         self.lanes.room(lane).await;
                     }

@@ -136,8 +136,12 @@ pub async fn status(config: &Config) -> Result<Status, PipelineError> {
         ));
     }
 
+    let followed = prepare::expanded(&control, config).await.unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        config.clone()
+    });
     let mut tables = vec![];
-    for table in &config.tables {
+    for table in &followed.tables {
         let qualified = format!("{}.{}", table.schema, table.name);
         let (mut table_state, mut done, mut rows) = (TableState::New, 0, 0);
         if let Some(state) = &state

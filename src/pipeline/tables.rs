@@ -23,6 +23,8 @@ pub struct Table {
     pub on_truncate: OnTruncate,
     /// How rows of windows are mapped: their cells are the schema's columns in order.
     pub plan: TablePlan,
+    /// Are only inserts followed?
+    pub append_only: bool,
     /// Was the index there before pg2os? Documents that pg2os did not write stay in it.
     pub adopted: bool,
     /// Counts the definitions other than `schema` that the stream has brought.
@@ -41,7 +43,8 @@ impl Table {
         on_truncate: OnTruncate,
     ) -> Result<Self, MissingIdColumn> {
         let plan = TablePlan::of_schema(&spec, &schema)?;
-        Ok(Table { target, schema, spec, on_truncate, plan, adopted: false, definitions: AtomicU64::new(0) })
+        let definitions = AtomicU64::new(0);
+        Ok(Table { target, schema, spec, on_truncate, plan, append_only: false, adopted: false, definitions })
     }
 
     /// May a document with `version` be deleted, since it is older than what empties the index? Versions below the first

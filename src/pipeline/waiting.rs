@@ -11,6 +11,7 @@ pub(super) struct Waiting {
     pub(super) table: TableNo,
     pub(super) id: Vec<u8>,
     pub(super) plain_id: Vec<u8>,
+    pub(super) routing: Vec<u8>,
     pub(super) version: Version,
     change: WaitingChange,
     pub(super) xid: Xid,
@@ -35,8 +36,8 @@ impl Waiting {
                 WaitingChange::Refused { reason: (*reason).to_owned(), document: document.to_vec() }
             }
         };
-        let (id, plain_id) = (action.id.to_vec(), action.plain_id.to_vec());
-        Waiting { table: action.target.table, id, plain_id, version: action.version, change, xid }
+        let (id, plain_id, routing) = (action.id.to_vec(), action.plain_id.to_vec(), action.routing.to_vec());
+        Waiting { table: action.target.table, id, plain_id, routing, version: action.version, change, xid }
     }
 
     /// What happens to the document.

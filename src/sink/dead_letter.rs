@@ -33,6 +33,8 @@ pub struct DeadLetter {
     pub index: String,
     /// `_id` of the document.
     pub id: String,
+    /// What routes it, where that is not its id.
+    pub routing: Option<String>,
     /// Qualified table.
     pub table: String,
     /// Key columns and their text; `None` is NULL.
@@ -67,7 +69,7 @@ impl DeadLetters {
         let mappings = json!({
             "dynamic": false,
             "properties": {
-                "pipeline": keyword, "index": keyword, "id": keyword, "table": keyword, "action": keyword,
+                "pipeline": keyword, "index": keyword, "id": keyword, "routing": keyword, "table": keyword, "action": keyword,
                 "key": { "type": "object", "enabled": false },
                 "version": { "type": "long" },
                 "error": { "properties": { "type": keyword, "reason": { "type": "text" } } },
@@ -154,6 +156,7 @@ impl DeadLetters {
             "pipeline": self.pipeline,
             "index": letter.index,
             "id": letter.id,
+            "routing": letter.routing,
             "table": letter.table,
             "key": key,
             "action": letter.action,

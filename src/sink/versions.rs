@@ -20,6 +20,13 @@ pub struct Listed {
     pub routing: Option<String>,
 }
 
+impl Listed {
+    /// What a delete must carry; empty where the document is routed by its id.
+    pub fn routing(&self) -> &[u8] {
+        self.routing.as_deref().unwrap_or_default().as_bytes()
+    }
+}
+
 /// The documents of an index as they were at the beginning of the listing, page by page.
 pub struct Versions(Scroll);
 

@@ -4,8 +4,10 @@ use crate::model::{quote_identifier, quote_literal};
 
 /// Role and grants; variables `role`, `database`, `schemas`, `tables`.
 pub const ROLE: &str = include_str!("../../sql/01_role.sql");
-/// Publication; variables `publication`, `tables`, `actions`.
+/// Publication; variables `publication`, `tables`.
 pub const PUBLICATION: &str = include_str!("../../sql/02_publication.sql");
+/// Publication of `append_only` tables; variables `publication`, `tables`.
+pub const PUBLICATION_APPEND: &str = include_str!("../../sql/02_publication_append.sql");
 /// Tables into an existing publication; variables `publication`, `tables`.
 pub const PUBLICATION_ADD: &str = include_str!("../../sql/02_publication_add.sql");
 /// Slot; variable `slot`.
@@ -71,9 +73,8 @@ mod tests {
 
     #[test]
     fn no_template_has_a_variable_that_is_not_documented() {
-        let all =
-            ["role", "database", "schemas", "tables", "publication", "actions", "slot"].map(|n| (n, "X"));
-        for template in [ROLE, PUBLICATION, PUBLICATION_ADD, SLOT, TEARDOWN] {
+        let all = ["role", "database", "schemas", "tables", "publication", "slot"].map(|n| (n, "X"));
+        for template in [ROLE, PUBLICATION, PUBLICATION_APPEND, PUBLICATION_ADD, SLOT, TEARDOWN] {
             assert!(!render(template, &all).contains(':'), "{template}");
         }
     }

@@ -130,6 +130,24 @@ pub async fn load_table(
     })
 }
 
+/// The tables that can be followed: plain ones and roots of partitioned ones, in the database's own schemas.
+pub async fn list_tables(client: &Client) -> Result<Vec<TableName>> {
+    let sql = "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+                 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+                  AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+                ORDER BY 1, 2";
+    let rows = client.query(sql, &[]).await.doing(|| "listing tables".into())?;
+    Ok(rows.iter().map(|row| TableName { schema: row.get(0), name: row.get(1) }).collect())
+}
+
+/// Names of all columns of a table, published or not.
+pub async fn column_names(client: &Client, table: &TableSchema) -> Result<Vec<String>> {
+    let rows = client.query(COLUMNS, &[&table.oid]).await;
+    let rows = rows.doing(|| format!("reading the columns of {}", table.name))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// Only plain and partitioned tables that write WAL can be published (docs: "CREATE PUBLICATION"). Is it partitioned?
 fn must_be_followable(table: &TableName, relkind: &str, persistence: &str) -> Result<bool> {
     let refuse = |kind, cure: String| Err(QueryError::NotATable { table: table.clone(), kind, cure });

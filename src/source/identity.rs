@@ -6,11 +6,13 @@ use tokio_postgres::Client;
 
 /// What the configuration says that relaxes the rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct IdRules {
+pub struct IdRules<'a> {
     /// Only inserts are followed, so no old row is needed.
     pub append_only: bool,
     /// `id_unique: asserted`.
     pub unique_asserted: bool,
+    /// The column that documents are routed by: old rows must carry it as they must carry the id.
+    pub routing: Option<&'a str>,
 }
 
 /// A unique index of the table (docs: "pg_index").
@@ -38,25 +40,26 @@ SELECT c.relname::pg_catalog.text, pg_catalog.array_agg(a.attname::pg_catalog.te
  GROUP BY c.relname, i.indexrelid, i.*
  ORDER BY bool_or(i.indisprimary) DESC, c.relname";
 
-/// Checks the id columns (`docs/architecture.md`, "Ids"): each exists, is published and is in the replica identity
-/// (docs: "Publication", "replica identity"); together they cover a unique index that is neither partial nor deferrable
+/// Checks the id columns (`docs/architecture.md`, "Ids") and the one of routing: each exists, is published and is in the replica identity
+/// (docs: "Publication", "replica identity"); together the id columns cover a unique index that is neither partial nor deferrable
 /// and in which NULLs cannot repeat, unless uniqueness is asserted.
-pub async fn check_id(client: &Client, table: &TableSchema, id: &[String], rules: IdRules) -> Result<()> {
+pub async fn check_id(client: &Client, table: &TableSchema, id: &[String], rules: IdRules<'_>) -> Result<()> {
     if id.is_empty() {
         return Err(QueryError::NoId(table.name.clone()));
     }
-    for column in id {
+    let key: Vec<String> = id.iter().cloned().chain(rules.routing.map(str::to_owned)).collect();
+    for column in &key {
         if table.column(column).is_none() {
             return Err(unknown_column(client, table, column).await?);
         }
     }
-    let outside: Vec<&str> = id.iter().map(String::as_str).filter(|c| !in_identity(table, c)).collect();
+    let outside: Vec<&str> = key.iter().map(String::as_str).filter(|c| !in_identity(table, c)).collect();
     if !outside.is_empty() && !rules.append_only {
         return Err(QueryError::IdNotInIdentity {
             table: table.name.clone(),
             columns: outside.join(", "),
             identity: describe(&table.identity),
-            sql: identity_cure(client, table, id).await?,
+            sql: identity_cure(client, table, &key).await?,
         });
     }
     if rules.unique_asserted {

@@ -96,6 +96,66 @@ pub async fn ensure(
     }
 }
 
+/// In the order of `pg_publication`.
+const ACTIONS: [&str; 4] = ["insert", "update", "delete", "truncate"];
+
+fn harm(table: &TableName) -> String {
+    format!("publishes update or delete, so those of {table}, which has no replica identity, fail")
+}
+
+/// Refuses a publication by which the application's own UPDATE and DELETE of one of these tables fail: they have no
+/// replica identity, and belong into one of inserts alone.
+///
+/// # Errors
+/// The first such table, with the statement that cures it.
+pub async fn must_not_harm(client: &Client, publication: &str, tables: &[Wanted<'_>]) -> Result<()> {
+    let sql = "SELECT puballtables FROM pg_catalog.pg_publication
+                WHERE pubname = $1::pg_catalog.text AND (pubupdate OR pubdelete)";
+    let found = client.query_opt(sql, &[&publication]).await;
+    let Some(found) = found.doing(|| format!("reading publication {publication}"))? else { return Ok(()) };
+    let harmed = tables.iter().map(|w| w.table).find(|table| table.identity == ReplicaIdentity::Nothing);
+    let Some(table) = harmed else { return Ok(()) };
+    let sql = if found.get(0) {
+        identity_cure(client, table, &[]).await?
+    } else {
+        let only = if table.partitioned { "" } else { "ONLY " };
+        let (publication, table) = (quote_identifier(publication), table.name.quoted());
+        format!("ALTER PUBLICATION {publication} DROP TABLE {only}{table};")
+    };
+    Err(QueryError::Publication { publication: publication.to_owned(), problem: harm(&table.name), sql })
+}
+
+/// Is there such a publication?
+pub async fn exists(client: &Client, publication: &str) -> Result<bool> {
+    let sql = "SELECT FROM pg_catalog.pg_publication WHERE pubname = $1::pg_catalog.text";
+    let found = client.query_opt(sql, &[&publication]).await;
+    Ok(found.doing(|| format!("reading publication {publication}"))?.is_some())
+}
+
+/// The row filter that windows and lookups of a table with `where` follow: the one in force, where a publication has
+/// the table, else the configured one, which will be in force.
+///
+/// # Errors
+/// It is no condition on the table, would make the application's own UPDATE and DELETE fail, or differs from the one in
+/// force.
+pub async fn filter_to_follow(
+    client: &Client,
+    publications: &[String],
+    wanted: Wanted<'_>,
+    actions: Actions,
+) -> Result<Option<String>> {
+    let name = &wanted.table.name;
+    must_be_valid_filter(client, &wanted, actions, version_num(client).await?).await?;
+    let sql = "SELECT FROM pg_catalog.pg_publication_tables
+                WHERE pubname = ANY($1) AND schemaname = $2::pg_catalog.text AND tablename = $3::pg_catalog.text";
+    let found = client.query(sql, &[&publications, &name.schema, &name.name]).await;
+    if found.doing(|| format!("reading the publications of {name}"))?.is_empty() {
+        return Ok(wanted.filter.map(str::to_owned));
+    }
+    must_be_same_filter(client, &wanted, wanted.table.row_filter.as_deref(), actions).await?;
+    Ok(wanted.table.row_filter.clone())
+}
+
 /// The tables of a publication; roots where it publishes by its partition roots.
 pub async fn tables_of(client: &Client, publication: &str) -> Result<Vec<TableName>> {
     let sql = "SELECT schemaname::pg_catalog.text, tablename::pg_catalog.text
@@ -121,38 +181,33 @@ pub async fn inspect(
     let sql = "SELECT pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate
                  FROM pg_catalog.pg_publication WHERE pubname = $1::pg_catalog.text";
     let Some(found) = client.query_opt(sql, &[&publication]).await.doing(doing)? else {
-        let sql = render(
-            admin_sql::PUBLICATION,
-            &[
-                ("publication", publication),
-                ("tables", &table_list(tables.iter())),
-                ("actions", actions.publish()),
-            ],
-        );
+        let template = match actions {
+            Actions::All => admin_sql::PUBLICATION,
+            Actions::InsertOnly => admin_sql::PUBLICATION_APPEND,
+        };
+        let tables = table_list(tables.iter());
+        let sql = render(template, &[("publication", publication), ("tables", &tables)]);
         return Ok(Some(Missing { state: PublicationState::Created, sql }));
     };
     let wrong = |problem: String, option: &str| {
         let sql = format!("ALTER PUBLICATION {} SET ({option});", quote_identifier(publication));
         Err(QueryError::Publication { publication: publication.to_owned(), problem, sql })
     };
-    let lacks: Vec<&str> = [(1, "insert"), (2, "update"), (3, "delete"), (4, "truncate")]
-        .into_iter()
-        .filter(|(i, name)| !found.get::<_, bool>(*i) && actions.publish().contains(name))
-        .map(|(_, name)| name)
-        .collect();
-    let publish = format!("publish = '{}'", actions.publish());
+    let sends = |action: &str| ACTIONS.iter().zip(1..).any(|(a, i)| *a == action && found.get::<_, bool>(i));
+    let (mut all, mut lacks) = (ACTIONS.to_vec(), ACTIONS.to_vec());
+    all.retain(|action| sends(action) || actions.publish().contains(action));
+    lacks.retain(|action| !sends(action) && actions.publish().contains(action));
     if !lacks.is_empty() {
-        return wrong(format!("does not publish {}", lacks.join(", ")), &publish);
+        return wrong(
+            format!("does not publish {}", lacks.join(", ")),
+            &format!("publish = '{}'", all.join(", ")),
+        );
     }
     let harmed = tables.iter().find(|w| w.table.identity == ReplicaIdentity::Nothing);
     if let Some(w) = harmed
-        && (found.get(2) || found.get(3))
+        && (sends("update") || sends("delete"))
     {
-        let name = &w.table.name;
-        return wrong(
-            format!("publishes update or delete, so those of {name}, which has no replica identity, fail"),
-            &publish,
-        );
+        return wrong(harm(&w.table.name), &format!("publish = '{}'", actions.publish()));
     }
     if let Some(w) = tables.iter().find(|w| w.table.partitioned)
         && !found.get::<_, bool>(0)
@@ -204,6 +259,16 @@ async fn must_be_publishable(
         let sql = identity_cure(client, table, &[]).await?;
         return Err(QueryError::NoIdentity { table: table.name.clone(), sql });
     }
+    must_be_valid_filter(client, wanted, actions, version).await
+}
+
+async fn must_be_valid_filter(
+    client: &Client,
+    wanted: &Wanted<'_>,
+    actions: Actions,
+    version: i32,
+) -> Result<()> {
+    let table = wanted.table;
     let Some(filter) = wanted.filter else { return Ok(()) };
     if version < 150_000 {
         return Err(QueryError::Filter {

@@ -85,7 +85,7 @@ pub enum QueryError {
     #[error("{0} has no primary key and no `id`: name the columns that identify a row in `id`")]
     NoId(TableName),
     /// An id column is missing.
-    #[error("id column `{column}` of {table} {problem}")]
+    #[error("column `{column}` of {table}, which `id` or `routing` names, {problem}")]
     IdColumn {
         /// The table.
         table: TableName,
@@ -96,7 +96,7 @@ pub enum QueryError {
     },
     /// Deletes would not carry the id.
     #[error(
-        "{table}: id column(s) {columns} are not in the replica identity ({identity}), so deletes could not be mapped to documents; run as its owner: {sql}"
+        "{table}: column(s) {columns} of `id` and `routing` are not in the replica identity ({identity}), so deletes could not be mapped to documents; run as its owner: {sql}"
     )]
     IdNotInIdentity {
         /// The table.

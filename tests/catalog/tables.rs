@@ -11,7 +11,7 @@ use pg2os::{
     },
 };
 
-const RULES: IdRules = IdRules { append_only: false, unique_asserted: false };
+const RULES: IdRules<'_> = IdRules { append_only: false, unique_asserted: false, routing: None };
 
 #[tokio::test]
 async fn a_table_is_described_with_its_columns_in_order_and_its_types_resolved() {

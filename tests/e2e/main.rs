@@ -6,10 +6,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod adopted;
+mod append_only;
 mod changes;
+mod columns;
 mod convergence;
 mod faults;
 mod gaps;
 mod refusals;
+mod routing;
 mod streams;
 mod support;
+mod wildcards;

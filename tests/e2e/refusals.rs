@@ -167,3 +167,97 @@ async fn a_table_without_a_key_is_refused_with_what_to_set() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_routing_column_outside_the_replica_identity_is_refused_with_the_statement_that_cures_it() {
+    in_world(T, async |world| {
+        let followed = [world.followed("t", &["id"]).with("routing: n")];
+        let config = world.config(&followed, "");
+        let log = is_refused(world, &config, 2, &["tables[0]", "REPLICA IDENTITY", "public.t"]).await;
+        world.sql(&statement(&log, "ALTER TABLE")).await;
+        world.catch_up(&config).await;
+        world.assert_equal(&followed).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn columns_and_fields_that_do_not_exist_are_told_with_the_nearest_names() {
+    in_world(T, async |world| {
+        let columns = "columns: { exclude: [nn], rename: { idd: x } }, mapping: { nnn: keyword }, routing: m";
+        let config = world.config(&[world.followed("t", &["id"]).with(columns)], "");
+        is_refused(world, &config, 2, &["column `m` of public.t", "does not exist"]).await;
+        let config = config.replace(", routing: m", "");
+        let words = [
+            "tables[0].columns.exclude: there is no column \"nn\"; did you mean n?",
+            "tables[0].columns.rename: there is no column \"idd\"; did you mean id?",
+            "tables[0].mapping: there is no field \"nnn\"",
+        ];
+        is_refused(world, &config, 2, &words).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn settings_and_mappings_that_opensearch_refuses_are_told_with_their_key() {
+    in_world(T, async |world| {
+        for (given, words) in [
+            ("settings: { number_of_shard: 2 }", ["tables[0].settings", "index.number_of_shard]"]),
+            ("mapping: { n: longg }", ["tables[0].mapping", "longg"]),
+            ("mapping: { n: { type: keyword, analyser: x } }", ["tables[0].mapping", "analyser"]),
+            ("mapping: { n: flat_object }", ["tables[0]: mapping.n", "takes objects only"]),
+        ] {
+            let config = world.config(&[world.followed("t", &["id"]).with(given)], "");
+            is_refused(world, &config, 2, &words).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_filter_other_than_the_one_in_force_is_refused() {
+    in_world(T, async |world| {
+        let with = |filter: &str| {
+            world.config(&[world.followed("t", &["id"]).with(&format!("where: {filter}"))], "")
+        };
+        if world.value("SELECT current_setting('server_version_num')::int < 150000").await.unwrap() == "true"
+        {
+            is_refused(world, &with("id > 3"), 2, &["tables[0]", "PostgreSQL 15"]).await;
+            return;
+        }
+        is_refused(world, &with("n = 1"), 2, &["tables[0]", "42P10", "REPLICA IDENTITY FULL"]).await;
+        is_refused(world, &with("nope = 1"), 2, &["tables[0]", "is not a condition"]).await;
+        world.catch_up(&with("id > 3")).await;
+        is_refused(world, &with("id > 4"), 2, &["tables[0]", "is in force", "(id > 3)"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_append_only_table_still_needs_an_id_that_is_unique() {
+    in_world("CREATE TABLE t (n int)", async |world| {
+        let with = |more: &str| world.config(&[world.followed("t", &["n"]).with(more)], "");
+        is_refused(world, &with("append_only: true"), 2, &["tables[0]", "`id`"]).await;
+        is_refused(world, &with("append_only: true, id: n"), 2, &["unique", "id_unique: asserted"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_publication_that_breaks_the_application_is_refused_with_the_statement_that_cures_it() {
+    in_world("CREATE TABLE t (n int)", async |world| {
+        let followed = world.followed("t", &["n"]).with("append_only: true, id: n, id_unique: asserted");
+        let config = world.config(&[followed], "");
+        let main = world.slot();
+        world.sql(&format!("CREATE PUBLICATION {main} FOR TABLE t")).await;
+        let log = is_refused(world, &config, 2, &["which has no replica identity, fail"]).await;
+        world.sql(&statement(&log, "ALTER PUBLICATION")).await;
+        world.catch_up(&config).await;
+        world.sql("INSERT INTO t VALUES (1); UPDATE t SET n = 2").await;
+        world.sql(&format!("DROP PUBLICATION {main}; CREATE PUBLICATION {main} FOR ALL TABLES")).await;
+        let log = is_refused(world, &config, 2, &["which has no replica identity, fail"]).await;
+        world.sql(&statement(&log, "ALTER TABLE")).await;
+        world.sql("UPDATE t SET n = 3").await;
+    })
+    .await;
+}

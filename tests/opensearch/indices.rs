@@ -153,6 +153,7 @@ async fn an_alias_of_several_indices_needs_a_write_index() {
 
 fn letter(id: &str, version: u64) -> DeadLetter {
     DeadLetter {
+        routing: None,
         index: "events".to_owned(),
         id: id.to_owned(),
         table: "public.events".to_owned(),

@@ -126,8 +126,8 @@ fn table_flags_beside_a_file_choose_for_backfill_and_are_refused_elsewhere() {
     expect(&load(&sources).err().unwrap().0, &[("--table", "the file has tables")]);
     sources.table_selects = true;
     let config = load(&sources).unwrap_or_else(|p| panic!("{p}")).config;
-    assert_eq!(config.select(&["events".to_owned()]).unwrap().len(), 1);
-    assert_eq!(config.select(&[]).unwrap().len(), 1);
+    assert_eq!(config.select(&["events".to_owned()]).unwrap().tables.len(), 1);
+    assert_eq!(config.select(&[]).unwrap().tables.len(), 1);
     expect(
         &config.select(&["public.event".to_owned()]).unwrap_err().0,
         &[("--table", "did you mean public.events?")],

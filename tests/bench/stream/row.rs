@@ -98,7 +98,7 @@ pub(crate) fn relation() -> Vec<u8> {
 pub(crate) fn tables() -> Result<Tables, Box<dyn Error>> {
     let types = TypeCatalog::new();
     let columns = COLUMNS.map(|(name, oid, modifier)| (name.to_owned(), map::resolve(oid, modifier, &types)));
-    let spec = TableSpec { id: vec!["id".into()], id_form: IdForm::Plain, exclude: vec![], rename: vec![] };
+    let spec = TableSpec { id: vec!["id".into()], ..TableSpec::default() };
     let schema = TableSchema {
         oid: RELATION,
         name: TableName { schema: "public".into(), name: "t".into() },
