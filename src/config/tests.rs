@@ -162,19 +162,17 @@ fn the_fuller_file_loads_without_them() {
 
 #[test]
 fn keys_that_do_not_fit_the_kind_of_their_entry_are_told() {
-    let file = format!(
-        "{}\n",
-        r#"
+    let file = r#"
 postgres: { host: h, database: d, user: u, publication: a_publication_with_a_name_of_more_than_fifty_six_bytes_it }
 opensearch: { url: "http://h:1" }
 tables:
   - { table: "s.*", index: x, exclude: ["a-b"] }
   - { table: t, exclude: [s.x], routing: " ", mapping: { a: 3 } }
-  - { table: "a b.*", append_only: true, on_schema_change: never }
-"#
-    );
+  - { table: "a b.*", on_schema_change: never }
+  - { table: u, append_only: true }
+"#;
     expect(
-        &bad(&file, &[]),
+        &bad(file, &[]),
         &[
             ("postgres.publication", "at most 56 bytes"),
             ("tables[0].index", "stands for many"),

@@ -48,6 +48,7 @@ pub(crate) fn settings(host: &str, port: u16) -> Postgres {
         tls: tls(TlsMode::Disable, None),
         slot: "unused".into(),
         publications: vec![],
+        append_publication: None,
         backfill_host: None,
     }
 }
