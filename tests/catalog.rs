@@ -1,6 +1,8 @@
 //! The SQL side of the source against a real PostgreSQL (`make test` brings it up).
 #![allow(clippy::unwrap_used)]
 
+#[path = "catalog/followed.rs"]
+mod followed;
 #[path = "catalog/publications.rs"]
 mod publications;
 #[path = "catalog/reading.rs"]
