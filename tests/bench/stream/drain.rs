@@ -26,6 +26,7 @@ pub(crate) fn settings() -> Result<Postgres, Box<dyn Error>> {
         tls: Tls { mode: TlsMode::Disable, ca_file: None, cert_file: None, key_file: None },
         slot: "unused".into(),
         publications: vec!["bench".into()],
+        append_publication: None,
         backfill_host: None,
     })
 }

@@ -1,7 +1,7 @@
 //! The row that is measured with: twelve columns, 334 bytes as a pgoutput message.
 
 use pg2os::{
-    config::{IdForm, OnTruncate},
+    config::OnTruncate,
     lanes::Target,
     map::{self, TableSpec},
     model::{Column, ReplicaIdentity, TableName, TableSchema, TypeCatalog},
