@@ -35,6 +35,7 @@ fn world(batch_bytes: usize) -> World {
         identity: ReplicaIdentity::Columns(vec!["id".into()]),
         row_filter: None,
         partitioned: false,
+        deferrable_id: false,
         estimated_rows: 0,
     };
     let mut tables = Tables::default();

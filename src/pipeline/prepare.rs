@@ -15,7 +15,7 @@ use crate::{
     },
     source::{
         catalog,
-        identity::{self, IdRules},
+        identity::{self, IdRules, Uniqueness},
         publication::{self, Actions, Wanted},
         replication::SystemIdentity,
         server,
@@ -147,17 +147,18 @@ pub async fn schemas(
     for table in &config.tables {
         let loaded = catalog::load_table(control, &table.schema, &table.name, &config.postgres.publications);
         match loaded.await {
-            Ok(schema) => {
+            Ok(mut schema) => {
                 let rules = IdRules { append_only: false, unique_asserted: table.id_unique_asserted };
                 if table.id.is_none() && schema.primary_key.is_empty() {
                     problems.push(format!(
                         "{}: {} has no primary key; set `id` to columns that identify a row, or add a primary key",
                         table.place, schema.name
                     ));
-                } else if let Err(error) =
-                    identity::check_id(control, &schema, &id_of(table, &schema), rules).await
-                {
-                    transient_or(error, &table.place, &mut problems)?;
+                } else {
+                    match identity::check_id(control, &schema, &id_of(table, &schema), rules).await {
+                        Ok(unique) => schema.deferrable_id = unique == Uniqueness::Deferrable,
+                        Err(error) => transient_or(error, &table.place, &mut problems)?,
+                    }
                 }
                 if let Some(window) = &table.window
                     && let Err(error) = window::check(&schema, window, chrono::Utc::now())

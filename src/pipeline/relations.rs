@@ -33,11 +33,6 @@ impl Relations {
         Ok(found.map(|(table, plan)| (*table, plan)))
     }
 
-    /// The table of relation `oid`, where it is configured.
-    pub(super) fn table(&self, oid: u32) -> Option<TableNo> {
-        self.known.iter().find(|(known, _)| *known == oid)?.1.as_ref().map(|(table, _)| *table)
-    }
-
     /// Takes in a description.
     ///
     /// # Errors
@@ -85,7 +80,10 @@ fn plan_of(
     let plan = TablePlan::new(&table.spec, relation.oid, &columns)
         .map_err(|source| IntakeError::IdColumn { table: name.clone(), source })?;
     let outside = table.spec.id.iter().find(|id| !relation.columns.iter().any(|c| c.key && c.name == **id));
-    if let Some(column) = outside.filter(|_| relation.identity != RelationIdentity::Full) {
+    // Of a partitioned table the identity is the root's, which sends no rows: see `RowChange::write_old_id`.
+    if let Some(column) =
+        outside.filter(|_| relation.identity != RelationIdentity::Full && !table.schema.partitioned)
+    {
         let quoted = table.schema.name.quoted();
         return Err(IntakeError::Identity {
             table: name,

@@ -8,8 +8,13 @@
 mod adopted;
 mod changes;
 mod convergence;
+mod encodings;
 mod faults;
 mod gaps;
+mod identities;
 mod refusals;
+mod relations;
+mod rights;
+mod statements;
 mod streams;
 mod support;
