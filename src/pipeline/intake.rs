@@ -374,7 +374,9 @@ impl RowChange<'_> {
             match self.lookup(row) {
                 Ok(change) => self.push(ids, version, change),
                 Err(error) => {
-                    let reason = format!("the row cannot be looked up by its key: {error}");
+                    let reason = format!(
+                        "the row cannot be looked up, as its key is no text that SQL_ASCII and UTF-8 share: {error}"
+                    );
                     self.push(ids, version, Change::Refused { reason: &reason, document: b"" });
                 }
             }

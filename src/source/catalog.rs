@@ -26,7 +26,9 @@ SELECT c.oid, c.relkind::pg_catalog.text, c.relpersistence::pg_catalog.text,
 
 const COLUMNS: &str = "
 SELECT a.attname::pg_catalog.text, a.atttypid, a.atttypmod, pg_catalog.format_type(a.atttypid, a.atttypmod),
-       a.attnotnull, a.attgenerated <> '', pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+       a.attnotnull, a.attgenerated <> '', pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
+       a.attgenerated = 'v'
+         OR a.attgenerated <> '' AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 180000
   FROM pg_catalog.pg_attribute a
  WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
@@ -94,9 +96,10 @@ pub async fn load_table(
     let mut unreadable = Vec::new();
     for row in &rows {
         let name: String = row.get(0);
-        // Before 18 a generated column is never sent; from 18 on the publication decides, and its attnames say so.
+        // A virtual column is never sent, and before 18 no generated one, although the attnames of 15 have them; from 18
+        // on the publication decides.
         let listed = match &published {
-            Some(p) if !p.columns.is_empty() => p.columns.contains(&name),
+            Some(p) if !p.columns.is_empty() => p.columns.contains(&name) && !row.get::<_, bool>(7),
             _ => !row.get::<_, bool>(5),
         };
         if !listed {

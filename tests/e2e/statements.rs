@@ -14,8 +14,8 @@ async fn every_form_of_truncate_empties_what_it_empties() {
         INSERT INTO c SELECT g, g FROM generate_series(1, 30) g; INSERT INTO unfollowed SELECT 1";
     in_world(schema, async |world| {
         let followed = ["a", "b", "c"].map(|name| world.followed(name, &["id"]));
-        let fill = "INSERT INTO a (n) SELECT g FROM generate_series(1, 10) g; INSERT INTO b SELECT g, g FROM generate_series(31, 40) g;
-                    INSERT INTO c SELECT g, (SELECT min(id) FROM a) FROM generate_series(31, 40) g";
+        let fill = "INSERT INTO a (n) SELECT g FROM generate_series(1, 10) g; INSERT INTO b SELECT g, g FROM generate_series(31, 40) g ON CONFLICT DO NOTHING;
+                    INSERT INTO c SELECT g, (SELECT min(id) FROM a) FROM generate_series(31, 40) g ON CONFLICT DO NOTHING";
         world
             .follows(
                 &followed,
