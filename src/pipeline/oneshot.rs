@@ -232,6 +232,7 @@ impl Job {
             (CopyDecoder::default(), IdBuffers::default(), HashSet::new());
         let filter = schema.row_filter.as_deref();
         let sql = copy::copy_sql(schema, &names, filter, range.predicate().as_deref());
+        floor::snapshot(client).await?;
         let mut lines = Box::pin(copy::read(client, &sql).await?);
         while let Some(line) = lines.next().await {
             let line = line?;
@@ -239,6 +240,7 @@ impl Job {
             plan.write_id(&row, &mut ids).map_err(|_| bad("a key column is missing".to_owned()))?;
             present.insert(table.target.hash(&ids.plain));
         }
+        client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
         // What is not in the window any more may have moved to another one.
         let missing: Vec<&[u8]> =
             written.iter().filter(|plain| !present.contains(&table.target.hash(plain))).collect();

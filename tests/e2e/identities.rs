@@ -145,5 +145,11 @@ async fn rows_that_pass_a_row_filter_come_and_go_with_their_toast() {
              INSERT INTO large SELECT (SELECT string_agg(md5((g * h)::text), '') FROM generate_series(1, 70) h), g, {BIG} FROM generate_series(1, 6) g"
         ),
     ];
-    in_world(&schema.concat(), filtered).await;
+    in_world(&schema.concat(), async |world| {
+        // Before 15 there are no row filters.
+        if world.major().await >= 15 {
+            filtered(world).await;
+        }
+    })
+    .await;
 }
