@@ -164,7 +164,7 @@ impl TablePlan {
             let bytes = document.len();
             return Err(format!("the document has {bytes} bytes; bulk.max_document_bytes is {most}"));
         }
-        if std::str::from_utf8(document).is_err() {
+        if simdutf8::basic::from_utf8(document).is_err() {
             return Err(format!(
                 "{} is not UTF-8, which a database of encoding SQL_ASCII lets in; correct the value in the row",
                 self.not_utf8(row)

@@ -41,9 +41,9 @@ async fn bytes_that_are_no_utf_8_are_dead_letters_and_hold_nothing_up() {
     in_database(Servers::shared(), "", "ENCODING 'SQL_ASCII' LOCALE 'C'", &schema, async |world| {
         let good = |column: &str| format!("position('\\xe4'::bytea IN {column}::bytea) = 0");
         let followed = [
-            world.followed("t", &["id"]).as_rows_of(&format!("SELECT * FROM t WHERE {}", good("name"))),
-            world.followed("k", &["key"]).as_rows_of(&format!("SELECT * FROM k WHERE {}", good("key"))),
-            world.followed("j", &["id"]).as_rows_of("SELECT * FROM j WHERE id <> 1"),
+            world.followed("t", &["id"]).holding(&format!("SELECT * FROM t WHERE {}", good("name"))),
+            world.followed("k", &["key"]).holding(&format!("SELECT * FROM k WHERE {}", good("key"))),
+            world.followed("j", &["id"]).holding("SELECT * FROM j WHERE id <> 1"),
         ];
         let pg2os = world.run(&followed);
         world.becomes_equal(&followed).await;

@@ -112,10 +112,10 @@ async fn filtered(world: &World) {
     let names = ["whole", "by_index"];
     let followed = names.map(|name| {
         let rows = format!("SELECT * FROM {name} WHERE code > 0");
-        world.followed(name, &["id"]).with("where: code > 0").as_rows_of(&rows)
+        world.followed(name, &["id"]).with("where: code > 0").holding(&rows)
     });
     let large = world.followed("large", &["key"]).with("where: n > 0");
-    let large = large.as_rows_of("SELECT * FROM large WHERE n > 0");
+    let large = large.holding("SELECT * FROM large WHERE n > 0");
     let all = |sql: &str| names.map(|name| sql.replace("{t}", name)).join(";");
     let changes = [
         "UPDATE {t} SET code = -code WHERE id <= 10",

@@ -96,7 +96,7 @@ async fn parents_and_children_are_tables_of_their_own() {
          INSERT INTO child SELECT g, 0, {BIG}, g FROM generate_series(5, 15) g"
     );
     in_world(&schema, async |world| {
-        let parent = world.followed("parent", &["id"]).as_rows_of("SELECT * FROM ONLY parent");
+        let parent = world.followed("parent", &["id"]).holding("SELECT * FROM ONLY parent");
         // An administrator's publication without ONLY sends the children too: under their own names.
         world.sql(&format!("CREATE PUBLICATION {} FOR TABLE parent", world.slot())).await;
         let statements = [
@@ -132,10 +132,10 @@ async fn columns_that_are_not_sent_are_in_no_document() {
         } else {
             ("id, n, big, other", "")
         };
-        let mut followed = vec![world.followed("made", &["id"]).as_rows_of(&format!("SELECT {sent} FROM made"))];
+        let mut followed = vec![world.followed("made", &["id"]).holding(&format!("SELECT {sent} FROM made"))];
         let mut tables = "made";
         if major >= 15 {
-            followed.push(world.followed("listed", &["id"]).as_rows_of("SELECT id, n, big FROM listed"));
+            followed.push(world.followed("listed", &["id"]).holding("SELECT id, n, big FROM listed"));
             tables = "made, listed (big, id, n)";
         }
         world.sql(&format!("CREATE PUBLICATION {} FOR TABLE {tables}{options}", world.slot())).await;

@@ -54,7 +54,7 @@ impl Followed {
     }
 
     /// The documents are the rows of this query, and not all columns of all rows of the table.
-    pub(crate) fn as_rows_of(mut self, query: &str) -> Followed {
+    pub(crate) fn holding(mut self, query: &str) -> Followed {
         self.rows = format!("({query})");
         self
     }
