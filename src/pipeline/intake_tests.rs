@@ -179,6 +179,20 @@ async fn a_changed_key_is_a_delete_and_an_index_and_an_equal_old_key_is_not() {
     );
 }
 
+#[test]
+fn an_old_row_without_its_key_stops_the_stream_and_deletes_nothing() {
+    for lost in [
+        change(b'D', Some(&[None, None]), None),
+        change(b'U', Some(&[None, Some("a")]), Some(&[Some("1"), Some("b")])),
+    ] {
+        let mut w = world(1 << 20);
+        w.feed(&[begin(), relation(7, "t")]);
+        let error = w.intake.message(&lost).unwrap_err().to_string();
+        assert!(error.contains("id column \"id\"") && error.contains("REPLICA IDENTITY FULL"), "{error}");
+        assert!(w.lanes.is_empty());
+    }
+}
+
 #[tokio::test]
 async fn m4_an_id_changed_too_often_in_one_transaction_is_looked_up() {
     let mut w = world(1 << 24);

@@ -120,15 +120,15 @@ async fn prepared_transactions_are_followed_when_they_are_committed_over_a_resta
 
 #[tokio::test]
 async fn a_very_large_transaction_and_small_ones_beside_it_all_arrive() {
-    let schema = format!("{T} INSERT INTO t SELECT g, 0, 'x' FROM generate_series(21, 2000) g");
+    let schema = format!("{T} INSERT INTO t SELECT g, 0, 'x' FROM generate_series(21, 5000) g");
     in_world(&schema, async |world| {
         let followed = [world.followed("t", &["id"])];
         let pg2os = world.run(&followed);
         world.becomes_equal(&followed).await;
         // 200,000 changes of half of the rows, 1,500 of a single one, and keys that move.
-        let large = "BEGIN; DO $$ BEGIN FOR i IN 1..200 LOOP UPDATE t SET n = i WHERE id % 2 = 0; END LOOP;
+        let large = "BEGIN; DO $$ BEGIN FOR i IN 1..80 LOOP UPDATE t SET n = i WHERE id % 2 = 0; END LOOP;
                      FOR i IN 1..1500 LOOP UPDATE t SET n = i WHERE id = 10; END LOOP; END $$;
-                     UPDATE t SET id = id + 10000 WHERE id % 4 = 0; DELETE FROM t WHERE id = 10; UPDATE t SET n = 7 WHERE id = 12; COMMIT";
+                     UPDATE t SET id = id + 100000 WHERE id % 4 = 0; DELETE FROM t WHERE id = 10; UPDATE t SET n = 7 WHERE id = 12; COMMIT";
         let small = async {
             let client = world.connect().await;
             for n in 0..60 {
