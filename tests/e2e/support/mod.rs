@@ -96,14 +96,14 @@ impl World {
 
     /// The table `public.NAME`, followed into an index of this world.
     pub(crate) fn followed(&self, table: &str, id: &[&str]) -> Followed {
-        self.followed_as(&format!("public.{}", quoted(table)), id, table)
+        self.followed_as(&format!("public.{table}"), id, table)
     }
 
     /// The table with this name, as SQL has it, followed into the index called `index` of this world.
     pub(crate) fn followed_as(&self, table: &str, id: &[&str], index: &str) -> Followed {
         let index = self.index(&index.to_lowercase());
         Followed {
-            yaml: format!("table: {}, index: {index}", json!(table)),
+            yaml: format!("table: {}, index: {index}", yaml(table)),
             table: table.to_owned(),
             id: id.iter().map(|c| (*c).to_owned()).collect(),
             rows: table.to_owned(),
@@ -119,7 +119,7 @@ impl World {
     /// The configuration that every test begins with; `more` are further sections.
     pub(crate) fn config(&self, tables: &[Followed], more: &str) -> String {
         let World { name, servers, .. } = self;
-        let database = json!(self.database);
+        let database = yaml(&self.database);
         let tables: String = tables.iter().map(|t| format!("  - {{ {} }}\n", t.yaml)).collect();
         format!(
             "name: {name}\n\
@@ -179,6 +179,12 @@ pub(crate) async fn connect(port: u16, database: &str) -> Client {
     let (client, connection) = config.connect(NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// A scalar of YAML, in quotes where it needs them.
+fn yaml(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { json!(text).to_string() }
 }
 
 /// Quotes an identifier for SQL.
