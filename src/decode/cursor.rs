@@ -1,6 +1,7 @@
 //! A bounds-checked cursor over one message.
 
 use super::DecodeError;
+use std::borrow::Cow;
 
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
@@ -52,13 +53,14 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_be_bytes(self.array(what)?))
     }
 
-    /// A string that ends with a zero byte.
-    pub(super) fn string(&mut self, what: &'static str) -> Result<&'a str, DecodeError> {
+    /// A string that ends with a zero byte. In a database of encoding SQL_ASCII a name may be no UTF-8; such a one is like
+    /// no name that can be configured.
+    pub(super) fn string(&mut self, what: &'static str) -> Result<Cow<'a, str>, DecodeError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let length = memchr::memchr(0, rest).ok_or(DecodeError::Truncated(what))?;
         let text = self.take(length, what)?;
         self.at += 1;
-        std::str::from_utf8(text).map_err(|_| DecodeError::NotUtf8(what))
+        Ok(String::from_utf8_lossy(text))
     }
 
     pub(super) fn end(&self) -> Result<(), DecodeError> {

@@ -20,9 +20,6 @@ pub enum DecodeError {
     /// Bytes are left after the last field.
     #[error("{0} bytes are left over at the end of the message")]
     TrailingBytes(usize),
-    /// A string of the protocol is not UTF-8.
-    #[error("{0} is not UTF-8; pg2os asks for client_encoding UTF8")]
-    NotUtf8(&'static str),
     /// A tag that has no meaning where it stands.
     #[error("unexpected {what} 0x{tag:02x}")]
     UnexpectedTag {

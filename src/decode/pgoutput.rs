@@ -54,6 +54,18 @@ pub enum OldRow<'a> {
 }
 
 impl<'a> OldRow<'a> {
+    /// Gives `new` the values that it has as unchanged, where this old row of the same message has them. Which those are
+    /// its kind does not tell: under a partition root the kind is the root's, and the values are the partition's.
+    pub fn complete(&self, new: &Row<'_>, cells: &mut Vec<Cell>) {
+        let old = self.row().cells;
+        cells.clear();
+        cells.extend(new.cells.iter().enumerate().map(|(i, cell)| match (cell, old.get(i)) {
+            // Out-of-line values are not NULL.
+            (Cell::Unchanged, Some(text @ Cell::Text { .. })) => *text,
+            _ => *cell,
+        }));
+    }
+
     /// The cells, whichever kind it is.
     pub fn row(&self) -> Row<'a> {
         match self {
@@ -248,11 +260,11 @@ fn tuple(c: &mut Cursor<'_>, cells: &mut Vec<Cell>) -> Result<(), DecodeError> {
 
 fn relation(c: &mut Cursor<'_>) -> Result<Relation, DecodeError> {
     let oid = c.u32("Relation")?;
-    let schema = match c.string("the schema of a Relation")? {
+    let schema = match &*c.string("the schema of a Relation")? {
         "" => "pg_catalog".to_owned(),
         schema => schema.to_owned(),
     };
-    let name = c.string("the name of a Relation")?.to_owned();
+    let name = c.string("the name of a Relation")?.into_owned();
     let identity = match c.u8("the replica identity of a Relation")? {
         b'd' => RelationIdentity::Default,
         b'n' => RelationIdentity::Nothing,
@@ -265,7 +277,7 @@ fn relation(c: &mut Cursor<'_>) -> Result<Relation, DecodeError> {
     for _ in 0..count {
         columns.push(RelationColumn {
             key: c.u8("a column of a Relation")? & 1 != 0,
-            name: c.string("the name of a column")?.to_owned(),
+            name: c.string("the name of a column")?.into_owned(),
             type_oid: c.u32("a column of a Relation")?,
             modifier: c.u32("a column of a Relation")? as i32,
         });
@@ -301,6 +313,21 @@ mod tests {
         assert_eq!((old.value(0), old.value(1)), (Value::Text(b"1"), Value::Null));
         assert_eq!((new.value(0), new.value(1)), (Value::Text(b"10"), Value::Unchanged));
         assert_eq!(new.value(2), Value::Null);
+    }
+
+    #[test]
+    fn an_old_row_gives_the_values_that_it_has() {
+        let text = Cell::Text { start: 0, end: 1 };
+        let new = Row {
+            bytes: b"x",
+            cells: &[Cell::Unchanged, text, Cell::Unchanged, Cell::Null, Cell::Unchanged],
+        };
+        let old = Row { bytes: b"x", cells: &[text, Cell::Null, Cell::Null, text] };
+        for old in [OldRow::Key(old), OldRow::Full(old)] {
+            let mut cells = vec![Cell::Null];
+            old.complete(&new, &mut cells);
+            assert_eq!(cells, [text, text, Cell::Unchanged, Cell::Null, Cell::Unchanged]);
+        }
     }
 
     #[test]

@@ -96,10 +96,11 @@ pub(super) fn replace_by_md5(out: &mut Vec<u8>, from: usize) {
     replace_by_hex(out, from, &digest);
 }
 
-/// Replaces an id in `out[from..]` that OpenSearch would refuse, empty or over 512 bytes, by its SHA-256 in hex.
+/// Replaces an id in `out[from..]` that OpenSearch would refuse, empty, over 512 bytes or not UTF-8, by its SHA-256 in hex.
 /// True where it did.
 pub(super) fn replace_unfit(out: &mut Vec<u8>, from: usize) -> bool {
-    let unfit = out.len() == from || out.len() - from > LONGEST_ID;
+    let id = &out[from..];
+    let unfit = id.is_empty() || id.len() > LONGEST_ID || std::str::from_utf8(id).is_err();
     if unfit {
         let digest = Sha256::digest(&out[from..]);
         replace_by_hex(out, from, &digest);

@@ -9,8 +9,9 @@ use super::{
 };
 use crate::{
     config::IdForm,
-    model::{Cell, ColumnType, Row, TableSchema, Value},
+    model::{ColumnType, Row, TableSchema, Value},
 };
+use std::str::Utf8Error;
 
 /// What the configuration and the catalog decided about a table, whatever its columns are at the moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -149,10 +150,13 @@ impl TablePlan {
     }
 
     /// Key column values of `row`, for a lookup.
-    pub fn key_values(&self, row: &Row<'_>) -> Vec<Option<String>> {
+    ///
+    /// # Errors
+    /// A value that no SQL text can hold.
+    pub fn key_values(&self, row: &Row<'_>) -> Result<Vec<Option<String>>, Utf8Error> {
         let text = |c: &KeyColumn| match row.value(c.column) {
-            Value::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
-            Value::Null | Value::Unchanged => None,
+            Value::Text(text) => std::str::from_utf8(text).map(|text| Some(text.to_owned())),
+            Value::Null | Value::Unchanged => Ok(None),
         };
         self.key.iter().map(text).collect()
     }
@@ -182,30 +186,38 @@ impl TablePlan {
     ) -> Result<u32, String> {
         let start = out.len();
         let omitted = self.write_document(row, out).map_err(|refusal| refusal.to_string())?;
-        let bytes = out.len() - start;
-        if bytes > most {
+        let document = out.get(start..).unwrap_or_default();
+        if document.len() > most {
+            let bytes = document.len();
             return Err(format!("the document has {bytes} bytes; bulk.max_document_bytes is {most}"));
+        }
+        if simdutf8::basic::from_utf8(document).is_err() {
+            return Err(format!(
+                "{} is not UTF-8, which a database of encoding SQL_ASCII lets in; correct the value in the row",
+                self.not_utf8(row)
+            ));
         }
         Ok(omitted)
     }
 
-    /// Takes key values that `new` lacks from `old`, and under identity FULL every unchanged value (both rows lie in
-    /// the bytes of one message).
-    pub fn complete(&self, new: &Row<'_>, old: &Row<'_>, old_is_full: bool, cells: &mut Vec<Cell>) {
-        cells.clear();
-        cells.extend_from_slice(new.cells);
-        for (i, cell) in cells.iter_mut().enumerate() {
-            let is_key = self.key.iter().chain(&self.routing).any(|k| k.column == i);
-            if *cell == Cell::Unchanged && (old_is_full || is_key) {
-                *cell = old.cells.get(i).copied().unwrap_or(Cell::Null);
-            }
-        }
+    fn not_utf8(&self, row: &Row<'_>) -> String {
+        let fields = self.fields.iter().filter(
+            |f| matches!(row.value(f.column), Value::Text(text) if std::str::from_utf8(text).is_err()),
+        );
+        let names: Vec<&str> = fields.map(|f| f.name.as_str()).collect();
+        format!("the text of {}", names.join(", "))
+    }
+
+    /// The first key column that is NULL in `row`, by its position in the key.
+    pub fn null_key(&self, row: &Row<'_>) -> Option<usize> {
+        self.key.iter().position(|c| row.value(c.column) == Value::Null)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Cell;
 
     fn plan(id_form: IdForm) -> TablePlan {
         let spec = TableSpec {
@@ -237,21 +249,22 @@ mod tests {
         plain.write_document(&row, &mut out).unwrap();
         assert_eq!(out, br#"{"a":7,"b":true,"@v":"x"}"#);
         assert!(!plain.is_incomplete(&row), "a column that is left out may be missing");
-        assert_eq!(plain.key_values(&row), [Some("t".to_owned()), Some("7".to_owned())]);
+        assert_eq!(plain.key_values(&row).unwrap(), [Some("t".to_owned()), Some("7".to_owned())]);
         plan(IdForm::Md5).write_id(&row, &mut ids).unwrap();
         assert_eq!((ids.plain.as_slice(), ids.id.len()), (&b"true|7"[..], 32));
     }
 
     #[test]
-    fn an_old_row_completes_the_new_one() {
-        let new = Row { bytes: b"7tx8", cells: &[Cell::Unchanged, CELLS[1], Cell::Unchanged, Cell::Null] };
-        let old = Row { bytes: b"7tx8", cells: &CELLS };
-        let mut cells = vec![];
-        let plan = plan(IdForm::Plain);
-        plan.complete(&new, &old, false, &mut cells);
-        assert_eq!(cells, [CELLS[0], CELLS[1], Cell::Unchanged, Cell::Null]);
-        plan.complete(&new, &old, true, &mut cells);
-        assert_eq!(cells, [CELLS[0], CELLS[1], CELLS[2], Cell::Null]);
+    fn text_that_is_not_utf_8_makes_no_document_and_no_key() {
+        let (plan, mut ids, mut out) = (plan(IdForm::Plain), IdBuffers::default(), b"before".to_vec());
+        let row = Row { bytes: b"7t\xe4", cells: &CELLS };
+        let reason = plan.write_fitting_document(&row, 100, &mut out).unwrap_err();
+        assert!(reason.starts_with("the text of @v is not UTF-8"), "{reason}");
+        assert!(plan.key_values(&row).is_ok());
+        let row = Row { bytes: b"\xe4tx", cells: &CELLS };
+        assert!(plan.key_values(&row).is_err());
+        plan.write_id(&row, &mut ids).unwrap();
+        assert_eq!(ids.id.len(), 64, "a digest takes the place of an id that is no text");
     }
 
     #[test]

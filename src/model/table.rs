@@ -103,6 +103,8 @@ pub struct TableSchema {
     pub row_filter: Option<String>,
     /// Is it partitioned?
     pub partitioned: bool,
+    /// Is the id unique only when a transaction ends? Two rows may then share it within one.
+    pub deferrable_id: bool,
     /// `pg_class.reltuples`: the planner's estimate of the number of rows; below 0 where never analyzed.
     pub estimated_rows: i64,
 }

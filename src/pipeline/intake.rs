@@ -9,12 +9,15 @@ use super::{
 };
 use crate::{
     config::OnTruncate,
-    decode::{DecodeError, Decoder, Message, OldRow, Relation},
+    decode::{DecodeError, Decoder, Message, Relation},
     lanes::{Action, Change, Lanes, LookupKey, TableNo},
     map::{IdBuffers, MissingIdColumn, Ordinals, Place, TablePlan},
-    model::{Cell, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid},
+    model::{
+        Cell, Column, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid,
+        quote_identifier,
+    },
 };
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, str::Utf8Error, sync::Arc};
 
 /// What must be done before the next message can be taken in.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,13 +74,15 @@ pub enum IntakeError {
     },
     /// An UPDATE or DELETE without the value of an id column.
     #[error(
-        "{table}: the server did not send the value of column number {position} of id and routing in a change"
+        "{table}: the server did not send the value of column {column} of a change, so its document is not known: the \
+         replica identity of a partition lacks it; run ALTER TABLE … REPLICA IDENTITY FULL for each partition, and drop \
+         the slot, so that the tables are read again"
     )]
     MissingKey {
         /// The table.
         table: String,
-        /// Position in `id`, from 0; the routing column comes after them.
-        position: usize,
+        /// The column.
+        column: String,
     },
 }
 
@@ -207,11 +212,12 @@ impl Intake {
                     state.open.ok_or(IntakeError::Protocol("TRUNCATE outside a transaction"))?;
                 let place = state.ordinals.next_change();
                 let version = self.epochs.version(transaction.commit, state.ordinals.of_truncate(place))?;
-                let configured = relations
-                    .iter()
-                    .filter_map(|oid| state.relations.table(*oid))
-                    .filter(|no| self.tables.get(*no).on_truncate == OnTruncate::Delete);
-                let configured: Vec<TableNo> = configured.collect();
+                let mut configured: Vec<TableNo> = vec![];
+                for oid in relations {
+                    let table = state.relations.find(oid)?.map(|(table, _)| table);
+                    configured
+                        .extend(table.filter(|no| self.tables.get(*no).on_truncate == OnTruncate::Delete));
+                }
                 for table in &configured {
                     self.lanes.guard_truncate(*table, transaction.xid, version);
                 }
@@ -243,14 +249,14 @@ impl Intake {
             counts,
         };
         if let Some(old) = old {
-            change.write_id(&old.row(), old_ids)?;
+            change.write_old_id(&old.row(), old_ids)?;
             if new.is_none() {
                 change.delete(&old.row(), old_ids)?;
             }
         }
         if let Some(mut new) = new {
             if let Some(old) = old {
-                plan.complete(&new, &old.row(), matches!(old, OldRow::Full(_)), cells);
+                old.complete(&new, cells);
                 new.cells = cells;
             }
             change.write_id(&new, ids)?;
@@ -324,10 +330,29 @@ struct RowChange<'a> {
 
 impl RowChange<'_> {
     fn write_id(&self, row: &Row<'_>, ids: &mut IdBuffers) -> Result<(), IntakeError> {
-        self.plan.write_id(row, ids).map_err(|missing| IntakeError::MissingKey {
+        self.plan.write_id(row, ids).map_err(|missing| self.missing_key(missing.position))
+    }
+
+    /// As [`RowChange::write_id`]. An old row of a partition has the columns of the partition's identity.
+    fn write_old_id(&self, row: &Row<'_>, ids: &mut IdBuffers) -> Result<(), IntakeError> {
+        if let Some(position) = self.plan.null_key(row)
+            && self.id_column(position).is_some_and(|column| column.not_null)
+        {
+            return Err(self.missing_key(position));
+        }
+        self.write_id(row, ids)
+    }
+
+    fn id_column(&self, position: usize) -> Option<&Column> {
+        self.table.schema.column(self.table.spec.id.get(position)?)
+    }
+
+    fn missing_key(&self, position: usize) -> IntakeError {
+        let column = self.id_column(position).map(|column| quote_identifier(&column.name));
+        IntakeError::MissingKey {
             table: self.table.schema.name.to_string(),
-            position: missing.position,
-        })
+            column: column.unwrap_or_else(|| format!("number {position}")),
+        }
     }
 
     /// The action's version, and whether a lookup decides it (**M4**).
@@ -344,8 +369,11 @@ impl RowChange<'_> {
 
     fn delete(&mut self, row: &Row<'_>, ids: &IdBuffers) -> Result<(), IntakeError> {
         let (version, held) = self.version(ids)?;
-        let change = if held { self.lookup(row) } else { Change::Delete };
-        self.push(ids, version, change);
+        // Where ids are unique only at the end of a transaction, another of its rows may have the id by then. A row whose
+        // key is no text has no document.
+        let by_lookup = held || self.table.schema.deferrable_id;
+        let change = by_lookup.then(|| self.lookup(row).ok()).flatten();
+        self.push(ids, version, change.unwrap_or(Change::Delete));
         Ok(())
     }
 
@@ -358,8 +386,15 @@ impl RowChange<'_> {
     ) -> Result<(), IntakeError> {
         let (version, held) = self.version(ids)?;
         if held || self.plan.is_incomplete(row) {
-            let change = self.lookup(row);
-            self.push(ids, version, change);
+            match self.lookup(row) {
+                Ok(change) => self.push(ids, version, change),
+                Err(error) => {
+                    let reason = format!(
+                        "the row cannot be looked up, as its key is no text that SQL_ASCII and UTF-8 share: {error}"
+                    );
+                    self.push(ids, version, Change::Refused { reason: &reason, document: b"" });
+                }
+            }
             return Ok(());
         }
         document.clear();
@@ -373,9 +408,10 @@ impl RowChange<'_> {
         Ok(())
     }
 
-    fn lookup(&mut self, row: &Row<'_>) -> Change<'static> {
+    fn lookup(&mut self, row: &Row<'_>) -> Result<Change<'static>, Utf8Error> {
+        let values = self.plan.key_values(row)?;
         self.counts.lookups += 1;
-        Change::Lookup(LookupKey { values: self.plan.key_values(row), xid: self.transaction.xid })
+        Ok(Change::Lookup(LookupKey { values, xid: self.transaction.xid }))
     }
 
     fn push(&mut self, ids: &IdBuffers, version: Version, change: Change<'_>) {

@@ -37,6 +37,7 @@ fn world_of(batch_bytes: usize, spec: TableSpec, append_only: bool) -> World {
         identity: ReplicaIdentity::Columns(vec!["id".into()]),
         row_filter: None,
         partitioned: false,
+        deferrable_id: false,
         estimated_rows: 0,
     };
     let mut tables = Tables::default();
@@ -244,6 +245,20 @@ async fn of_an_append_only_table_inserts_alone_count() {
         change(b'I', None, Some(&[Some("3"), Some("y")])),
     ]);
     assert_eq!(w.queued().await, [(EntryKind::Index, "y".into(), 2)]);
+}
+
+#[test]
+fn an_old_row_without_its_key_stops_the_stream_and_deletes_nothing() {
+    for lost in [
+        change(b'D', Some(&[None, None]), None),
+        change(b'U', Some(&[None, Some("a")]), Some(&[Some("1"), Some("b")])),
+    ] {
+        let mut w = world(1 << 20);
+        w.feed(&[begin(), relation(7, "t")]);
+        let error = w.intake.message(&lost).unwrap_err().to_string();
+        assert!(error.contains("id column \"id\"") && error.contains("REPLICA IDENTITY FULL"), "{error}");
+        assert!(w.lanes.is_empty());
+    }
 }
 
 #[tokio::test]

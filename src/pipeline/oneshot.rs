@@ -235,6 +235,7 @@ impl Job {
             (CopyDecoder::default(), IdBuffers::default(), HashSet::new());
         let filter = schema.row_filter.as_deref();
         let sql = copy::copy_sql(schema, &names, filter, range.predicate().as_deref());
+        floor::snapshot(client).await?;
         let mut lines = Box::pin(copy::read(client, &sql).await?);
         while let Some(line) = lines.next().await {
             let line = line?;
@@ -242,6 +243,7 @@ impl Job {
             plan.write_id(&row, &mut ids).map_err(missing_key)?;
             present.insert(place(target, &ids.plain, &ids.routing));
         }
+        client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
         // What is not in the window any more may have moved to another one, or to another shard.
         let missing: Vec<_> = written
             .iter()

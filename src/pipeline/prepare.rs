@@ -16,7 +16,7 @@ use crate::{
     },
     source::{
         QueryError, catalog,
-        identity::{self, IdRules},
+        identity::{self, IdRules, Uniqueness},
         publication::{self, Actions, Wanted},
         replication::SystemIdentity,
         server,
@@ -148,8 +148,11 @@ async fn schema(
             schema.name,
             way_out(table)
         ));
-    } else if let Err(error) = identity::check_id(control, &schema, &id_of(table, &schema), rules).await {
-        transient_or(error, table, "", problems)?;
+    } else {
+        match identity::check_id(control, &schema, &id_of(table, &schema), rules).await {
+            Ok(unique) => schema.deferrable_id = unique == Uniqueness::Deferrable,
+            Err(error) => transient_or(error, table, "", problems)?,
+        }
     }
     if let Some(window) = &table.window
         && let Err(error) = window::check(&schema, window, chrono::Utc::now())

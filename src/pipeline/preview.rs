@@ -9,7 +9,7 @@ use crate::{
     config::{self, Config},
     lanes::TableNo,
     model::TableSchema,
-    source::{self, copy, window},
+    source::{self, copy, floor, window},
 };
 use futures_util::TryStreamExt;
 use tokio_postgres::Client;
@@ -94,7 +94,9 @@ async fn preview_table(
         let rows = window::count(client, schema, filter, predicate.as_deref()).await?;
         if rows > 0 && preview.samples.is_empty() {
             let sql = copy::sample_sql(schema, &columns, filter, predicate.as_deref(), SAMPLES);
+            floor::snapshot(client).await?;
             let lines: Vec<_> = copy::read(client, &sql).await?.try_collect().await?;
+            client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
             for line in lines {
                 let (id, document) = table.sample(&line).map_err(|what| PipelineError::Row {
                     table: name.to_string(),

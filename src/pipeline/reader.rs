@@ -209,6 +209,7 @@ impl Reader {
                     continue;
                 }
                 Phase::Finish => {
+                    self.report();
                     let durable = self.state.durable();
                     self.connection.send_status(self.written.max(durable), durable, false)?;
                     return Ok(self.connection.stop()?);

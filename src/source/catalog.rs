@@ -17,13 +17,18 @@ SELECT c.oid, c.relkind::pg_catalog.text, c.relpersistence::pg_catalog.text,
              JOIN pg_catalog.pg_class p ON p.oid = t.relid WHERE t.isleaf AND p.reltuples >= 0), -1)
         ELSE c.reltuples END)::pg_catalog.int8,
        c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid),
-       current_user::pg_catalog.text
+       current_user::pg_catalog.text,
+       (SELECT pg_catalog.string_agg(p.oid::pg_catalog.regclass::pg_catalog.text, ', ')
+          FROM pg_catalog.pg_partition_tree(c.oid) t JOIN pg_catalog.pg_class p ON p.oid = t.relid
+         WHERE c.relkind = 'p' AND (p.relkind = 'f' OR t.isleaf AND p.relpersistence <> 'p'))
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = $1::pg_catalog.text AND c.relname = $2::pg_catalog.text";
 
 const COLUMNS: &str = "
 SELECT a.attname::pg_catalog.text, a.atttypid, a.atttypmod, pg_catalog.format_type(a.atttypid, a.atttypmod),
-       a.attnotnull, a.attgenerated <> '', pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+       a.attnotnull, a.attgenerated <> '', pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
+       a.attgenerated = 'v'
+         OR a.attgenerated <> '' AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 180000
   FROM pg_catalog.pg_attribute a
  WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
@@ -76,7 +81,7 @@ pub async fn load_table(
         return Err(QueryError::NoTable { table, near });
     };
     let oid: u32 = class.get(0);
-    let partitioned = must_be_followable(&table, class.get(1), class.get(2))?;
+    let partitioned = must_be_followable(&table, class.get(1), class.get(2), class.get(8))?;
     let role: String = class.get(7);
     if class.get(6) {
         tracing::warn!(%table, "the table has inheritance children; their rows are not read, configure them by name");
@@ -91,9 +96,10 @@ pub async fn load_table(
     let mut unreadable = Vec::new();
     for row in &rows {
         let name: String = row.get(0);
-        // Before 18 a generated column is never sent; from 18 on the publication decides, and its attnames say so.
+        // A virtual column is never sent, and before 18 no generated one, although the attnames of 15 have them; from 18
+        // on the publication decides.
         let listed = match &published {
-            Some(p) if !p.columns.is_empty() => p.columns.contains(&name),
+            Some(p) if !p.columns.is_empty() => p.columns.contains(&name) && !row.get::<_, bool>(7),
             _ => !row.get::<_, bool>(5),
         };
         if !listed {
@@ -125,6 +131,7 @@ pub async fn load_table(
         identity: common_identity(&identities, partitioned),
         row_filter: published.and_then(|p| p.filter),
         partitioned,
+        deferrable_id: false,
         estimated_rows: class.get(5),
         name: table,
     })
@@ -149,7 +156,13 @@ pub async fn column_names(client: &Client, table: &TableSchema) -> Result<Vec<St
 }
 
 /// Only plain and partitioned tables that write WAL can be published (docs: "CREATE PUBLICATION"). Is it partitioned?
-fn must_be_followable(table: &TableName, relkind: &str, persistence: &str) -> Result<bool> {
+/// `silent` are partitions without changes in the WAL.
+fn must_be_followable(
+    table: &TableName,
+    relkind: &str,
+    persistence: &str,
+    silent: Option<&str>,
+) -> Result<bool> {
     let refuse = |kind, cure: String| Err(QueryError::NotATable { table: table.clone(), kind, cure });
     let tables = || "name the tables it reads, or use `query` and `root`".to_owned();
     match (relkind, persistence) {
@@ -159,7 +172,15 @@ fn must_be_followable(table: &TableName, relkind: &str, persistence: &str) -> Re
         ),
         ("r" | "p", "t") => refuse("a temporary table", "name a permanent table".into()),
         ("r", _) => Ok(false),
-        ("p", _) => Ok(true),
+        ("p", _) => match silent {
+            None => Ok(true),
+            Some(partitions) => refuse(
+                "partitioned, with partitions whose changes are not in the WAL",
+                format!(
+                    "{partitions}: SET LOGGED if unlogged, DETACH if foreign; or name the other partitions one by one"
+                ),
+            ),
+        },
         ("v", _) => refuse("a view, which has no changes of its own", tables()),
         ("m", _) => refuse("a materialized view, which cannot be published", tables()),
         ("f", _) => {

@@ -265,6 +265,10 @@ impl ServerError {
             "55000" => (Fatal, "the server is not in the state for it; `pg2os check` says more"),
             "58P01" => (Fatal, "the server lacks a WAL or history file; resync if it was removed"),
             "0A000" => (Fatal, "this server cannot do it; PostgreSQL 14 or later is needed"),
+            "22P05" => (
+                Fatal,
+                "a value of a row has no place in Unicode: correct it, then drop the slot, so that the tables are read again",
+            ),
             code if code.starts_with("42") => (Fatal, "check the configuration with `pg2os check`"),
             _ => (Fatal, "see the server's log"),
         }

@@ -103,6 +103,9 @@ pub async fn current_snapshot(client: &Client) -> Result<Snapshot> {
 
 /// Begins a REPEATABLE READ, READ ONLY transaction and says what its snapshot sees.
 ///
+/// In it a database of encoding SQL_ASCII sends its bytes as they are: as UTF8 it would refuse the whole read for one value
+/// that is none (docs: "Character Set Support").
+///
 /// The server takes the snapshot before it evaluates anything, so the position in the same answer was read after it.
 /// The caller ends the transaction, or drops the connection.
 pub async fn snapshot(client: &Client) -> Result<ReadPoint> {
@@ -110,7 +113,9 @@ pub async fn snapshot(client: &Client) -> Result<ReadPoint> {
     let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text, pg_catalog.pg_is_in_recovery()::pg_catalog.text,
        CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-            ELSE pg_catalog.pg_current_wal_insert_lsn() END::pg_catalog.text";
+            ELSE pg_catalog.pg_current_wal_insert_lsn() END::pg_catalog.text,
+       pg_catalog.set_config('client_encoding', CASE pg_catalog.current_setting('server_encoding')
+         WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, true)";
     let answer = client.simple_query(sql).await.doing(doing)?;
     let row = answer.iter().find_map(|m| match m {
         SimpleQueryMessage::Row(row) => Some((row.get(0)?, row.get(1)?, row.get(2)?)),

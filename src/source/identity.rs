@@ -15,6 +15,15 @@ pub struct IdRules<'a> {
     pub routing: Option<&'a str>,
 }
 
+/// When two rows cannot have the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uniqueness {
+    /// At no time.
+    Immediate,
+    /// When a transaction ends; within it rows may swap their ids.
+    Deferrable,
+}
+
 /// A unique index of the table (docs: "pg_index").
 struct UniqueIndex {
     name: String,
@@ -40,10 +49,15 @@ SELECT c.relname::pg_catalog.text, pg_catalog.array_agg(a.attname::pg_catalog.te
  GROUP BY c.relname, i.indexrelid, i.*
  ORDER BY bool_or(i.indisprimary) DESC, c.relname";
 
-/// Checks the id columns (`docs/architecture.md`, "Ids") and the one of routing: each exists, is published and is in the replica identity
-/// (docs: "Publication", "replica identity"); together the id columns cover a unique index that is neither partial nor deferrable
-/// and in which NULLs cannot repeat, unless uniqueness is asserted.
-pub async fn check_id(client: &Client, table: &TableSchema, id: &[String], rules: IdRules<'_>) -> Result<()> {
+/// Checks the id columns (`docs/architecture.md`, "Ids") and the one of routing: each exists, is published and is in the
+/// replica identity (docs: "Publication", "replica identity"); together the id columns cover a unique index that is not
+/// partial and in which NULLs cannot repeat, unless uniqueness is asserted.
+pub async fn check_id(
+    client: &Client,
+    table: &TableSchema,
+    id: &[String],
+    rules: IdRules<'_>,
+) -> Result<Uniqueness> {
     if id.is_empty() {
         return Err(QueryError::NoId(table.name.clone()));
     }
@@ -62,13 +76,17 @@ pub async fn check_id(client: &Client, table: &TableSchema, id: &[String], rules
             sql: identity_cure(client, table, &key).await?,
         });
     }
-    if rules.unique_asserted {
-        return Ok(());
-    }
     let indexes = unique_indexes(client, table).await?;
     let covered = |i: &&UniqueIndex| !i.expressions && i.columns.iter().all(|c| id.contains(c));
-    if indexes.iter().filter(covered).any(|i| i.immediate && !i.partial && !i.nulls_repeat) {
-        return Ok(());
+    let whole: Vec<_> = indexes.iter().filter(covered).filter(|i| !i.partial && !i.nulls_repeat).collect();
+    if whole.iter().any(|i| i.immediate) {
+        return Ok(Uniqueness::Immediate);
+    }
+    if !whole.is_empty() {
+        return Ok(Uniqueness::Deferrable);
+    }
+    if rules.unique_asserted {
+        return Ok(Uniqueness::Immediate);
     }
     let found: Vec<String> = indexes
         .iter()
@@ -76,7 +94,6 @@ pub async fn check_id(client: &Client, table: &TableSchema, id: &[String], rules
         .map(|i| {
             let flaw = match i {
                 UniqueIndex { partial: true, .. } => "is partial",
-                UniqueIndex { immediate: false, .. } => "is deferrable",
                 _ => "lets rows repeat where a column is NULL (SET NOT NULL cures that)",
             };
             format!("{} {flaw}", quote_identifier(&i.name))

@@ -102,6 +102,7 @@ mod tests {
             identity: ReplicaIdentity::Full,
             row_filter: None,
             partitioned: false,
+            deferrable_id: false,
             estimated_rows: 0,
         }
     }

@@ -177,6 +177,7 @@ pub async fn inspect(
     let version = version_num(client).await?;
     for wanted in tables {
         must_be_publishable(client, wanted, actions, version).await?;
+        must_come_under_its_name(client, publication, wanted, tables).await?;
     }
     let sql = "SELECT pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate
                  FROM pg_catalog.pg_publication WHERE pubname = $1::pg_catalog.text";
@@ -218,8 +219,10 @@ pub async fn inspect(
         );
     }
     let sql = "SELECT t.schemaname::pg_catalog.text, t.tablename::pg_catalog.text, pg_catalog.to_jsonb(t)->>'rowfilter'
-                 FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $1::pg_catalog.text";
-    let rows = client.query(sql, &[&publication]).await.doing(doing)?;
+                 FROM pg_catalog.pg_publication_tables t
+                WHERE t.pubname = $1::pg_catalog.text AND t.tablename::pg_catalog.text = ANY($2)";
+    let names: Vec<&str> = tables.iter().map(|w| w.table.name.name.as_str()).collect();
+    let rows = client.query(sql, &[&publication, &names]).await.doing(doing)?;
     let published: HashMap<(String, String), Option<String>> =
         rows.iter().map(|r| ((r.get(0), r.get(1)), r.get(2))).collect();
     let mut absent = Vec::new();
@@ -246,6 +249,36 @@ fn table_list<'a>(tables: impl Iterator<Item = &'a Wanted<'a>>) -> String {
         format!("{only}{}{filter}", w.table.name.quoted())
     };
     tables.map(entry).collect::<Vec<_>>().join(", ")
+}
+
+/// With publish_via_partition_root the changes of a partition come under the name of its topmost ancestor that is
+/// published (docs: "CREATE PUBLICATION"), and never under its own.
+async fn must_come_under_its_name(
+    client: &Client,
+    publication: &str,
+    wanted: &Wanted<'_>,
+    tables: &[Wanted<'_>],
+) -> Result<()> {
+    let name = &wanted.table.name;
+    let sql = "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text,
+                      EXISTS (SELECT FROM pg_catalog.pg_publication_tables t WHERE t.pubname = $2::pg_catalog.text
+                                 AND t.schemaname = n.nspname AND t.tablename = c.relname)
+                 FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid) a
+                 JOIN pg_catalog.pg_class c ON c.oid = a.relid
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                WHERE a.relid <> $1::pg_catalog.oid";
+    let rows = client.query(sql, &[&wanted.table.oid, &publication]).await;
+    for row in rows.doing(|| format!("reading the ancestors of {name}"))? {
+        let root = TableName { schema: row.get(0), name: row.get(1) };
+        if row.get(2) || tables.iter().any(|other| other.table.name == root) {
+            return Err(QueryError::NotATable {
+                table: name.clone(),
+                kind: "a partition of a table that is published too, and its changes come under that name",
+                cure: format!("name {root} only"),
+            });
+        }
+    }
+    Ok(())
 }
 
 async fn must_be_publishable(

@@ -259,6 +259,7 @@ fn cure(code: &SqlState) -> Option<&'static str> {
     Some(match code.code() {
         "55006" => "another process holds it: wait for it or end it",
         "57014" => "the statement was cancelled: is statement_timeout set for the role?",
+        "42501" => "grant it; under row security run ALTER ROLE … BYPASSRLS for the role of pg2os",
         "53300" => "raise max_connections or lower `backfill.parallel`",
         "40001" => {
             "a standby cancelled the read: raise max_standby_streaming_delay or set hot_standby_feedback"

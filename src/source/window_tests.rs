@@ -30,6 +30,7 @@ fn table(oid: u32, not_null: bool) -> TableSchema {
         identity: ReplicaIdentity::Full,
         row_filter: None,
         partitioned: false,
+        deferrable_id: false,
         estimated_rows: 0,
     }
 }

@@ -5,7 +5,7 @@ use pg2os::{
     model::{ColumnType, ReplicaIdentity},
     source::{
         QueryError,
-        identity::{IdRules, check_id},
+        identity::{IdRules, Uniqueness, check_id},
         server::server_facts,
         types::load_types,
     },
@@ -201,12 +201,17 @@ async fn ids_must_be_unique_by_an_index_or_by_assertion() {
         let client = db.connect().await;
         let t = load(&client, "t", &[]).await.unwrap();
         let asserted = IdRules { unique_asserted: true, ..RULES };
-        for (id, flaw) in [("id", "is deferrable"), ("a", "is partial"), ("b", "where a column is NULL")] {
+        for (id, flaw) in [("a", "is partial"), ("b", "where a column is NULL")] {
             let error = check_id(&client, &t, &strings(&[id]), RULES).await.unwrap_err().to_string();
             assert!(error.contains(flaw) && error.contains("id_unique: asserted"), "{error}");
             check_id(&client, &t, &strings(&[id]), asserted).await.unwrap();
         }
-        check_id(&client, &t, &strings(&["b", "c"]), RULES).await.unwrap();
+        let unique = async |id: &[&str], rules| check_id(&client, &t, &strings(id), rules).await.unwrap();
+        assert_eq!(unique(&["b", "c"], RULES).await, Uniqueness::Immediate);
+        assert_eq!(unique(&["id", "c"], RULES).await, Uniqueness::Immediate);
+        for rules in [RULES, asserted] {
+            assert_eq!(unique(&["id"], rules).await, Uniqueness::Deferrable);
+        }
         let error = check_id(&client, &t, &[], RULES).await.unwrap_err().to_string();
         assert!(error.contains("no primary key and no `id`"), "{error}");
     })

@@ -93,6 +93,20 @@ async fn an_id_outside_the_replica_identity_is_refused_with_the_statement_that_c
     .await;
 }
 
+#[tokio::test]
+async fn a_table_whose_updates_would_fail_if_published_is_refused_with_the_statement_that_cures_it() {
+    in_world(&format!("{T}; ALTER TABLE t REPLICA IDENTITY NOTHING"), async |world| {
+        let followed = [world.followed("t", &["id"])];
+        let config = world.config(&followed, "");
+        let log = is_refused(world, &config, 2, &["public.t", "REPLICA IDENTITY"]).await;
+        world.sql("UPDATE t SET n = 2").await;
+        world.sql(&statement(&log, "ALTER TABLE")).await;
+        world.catch_up(&config).await;
+        world.assert_equal(&followed).await;
+    })
+    .await;
+}
+
 /// The statement in a message that begins with `beginning` and ends with a semicolon.
 fn statement(log: &str, beginning: &str) -> String {
     let from = log.rfind(beginning).unwrap_or_else(|| panic!("no {beginning} in {log}"));

@@ -124,6 +124,10 @@ impl ReplicationConnection {
         if rows.first().and_then(|row| row.first()) != Some(&Some("f".to_owned())) {
             return Err(SourceError::InRecovery { host: host.to_owned(), port: address.port() });
         }
+        // As UTF8 the server would end the stream at a value that is none, for ever.
+        if connection.parameter("server_encoding") == Some("SQL_ASCII") {
+            connection.query_until("SET client_encoding = 'SQL_ASCII'", deadline)?;
+        }
         Ok(connection)
     }
 

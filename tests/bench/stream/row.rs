@@ -115,6 +115,7 @@ pub(crate) fn tables() -> Result<Tables, Box<dyn Error>> {
         identity: ReplicaIdentity::Columns(vec!["id".into()]),
         row_filter: None,
         partitioned: false,
+        deferrable_id: false,
         estimated_rows: 0,
     };
     let mut tables = Tables::default();

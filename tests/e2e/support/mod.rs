@@ -9,6 +9,7 @@ pub(crate) mod servers;
 use futures_util::FutureExt;
 use opensearch::OpenSearch;
 use process::Pg2os;
+use serde_json::json;
 use servers::Servers;
 use std::{
     panic::AssertUnwindSafe,
@@ -23,8 +24,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a test works with.
 pub(crate) struct World {
-    /// Database, pipeline and the prefix of slot and roles.
+    /// Pipeline, database, and the prefix of slot, indices and roles.
     pub(crate) name: String,
+    database: String,
     /// Where the servers are.
     pub(crate) servers: Servers,
     /// The target.
@@ -38,6 +40,8 @@ pub(crate) struct Followed {
     pub(crate) table: String,
     pub(crate) id: Vec<String>,
     pub(crate) index: String,
+    /// What the documents are to be, as SQL after FROM.
+    rows: String,
     yaml: String,
 }
 
@@ -48,12 +52,18 @@ impl Followed {
         self.yaml.push_str(yaml);
         self
     }
+
+    /// The documents are the rows of this query, and not all columns of all rows of the table.
+    pub(crate) fn holding(mut self, query: &str) -> Followed {
+        self.rows = format!("({query})");
+        self
+    }
 }
 
 impl World {
     /// Connects to the world's database.
     pub(crate) async fn connect(&self) -> Client {
-        connect(self.servers.pg_port, &self.name).await
+        connect(self.servers.pg_port, &self.database).await
     }
 
     /// Runs statements on a connection of their own.
@@ -65,6 +75,12 @@ impl World {
     pub(crate) async fn value(&self, sql: &str) -> Option<String> {
         let client = self.connect().await;
         client.query_one(&format!("SELECT ({sql})::text"), &[]).await.unwrap().get(0)
+    }
+
+    /// PostgreSQL's major version.
+    pub(crate) async fn major(&self) -> u32 {
+        let version = self.value("SELECT current_setting('server_version_num')::int / 10000").await;
+        version.unwrap().parse().unwrap()
     }
 
     /// The slot that pg2os makes for the world's pipeline.
@@ -80,12 +96,17 @@ impl World {
 
     /// The table `public.NAME`, followed into an index of this world.
     pub(crate) fn followed(&self, table: &str, id: &[&str]) -> Followed {
-        let index = self.index(&table.to_lowercase());
-        let id = id.iter().map(|c| (*c).to_owned()).collect();
+        self.followed_as(&format!("public.{table}"), id, table)
+    }
+
+    /// The table with this name, as SQL has it, followed into the index called `index` of this world.
+    pub(crate) fn followed_as(&self, table: &str, id: &[&str], index: &str) -> Followed {
+        let index = self.index(&index.to_lowercase());
         Followed {
-            yaml: format!("table: public.{table}, index: {index}"),
+            yaml: format!("table: {}, index: {index}", yaml(table)),
             table: table.to_owned(),
-            id,
+            id: id.iter().map(|c| (*c).to_owned()).collect(),
+            rows: table.to_owned(),
             index,
         }
     }
@@ -98,10 +119,11 @@ impl World {
     /// The configuration that every test begins with; `more` are further sections.
     pub(crate) fn config(&self, tables: &[Followed], more: &str) -> String {
         let World { name, servers, .. } = self;
+        let database = yaml(&self.database);
         let tables: String = tables.iter().map(|t| format!("  - {{ {} }}\n", t.yaml)).collect();
         format!(
             "name: {name}\n\
-             postgres: {{ host: 127.0.0.1, port: {}, database: {name}, user: postgres }}\n\
+             postgres: {{ host: 127.0.0.1, port: {}, database: {database}, user: postgres }}\n\
              opensearch: {{ url: '{}', state_index: {name}-state, dead_letter_index: {name}-dead-letters }}\n\
              {more}\ntables:\n{tables}",
             servers.pg_port, servers.os_url
@@ -116,6 +138,18 @@ impl World {
     /// `pg2os run` for `tables` with the usual configuration.
     pub(crate) fn run(&self, tables: &[Followed]) -> Pg2os {
         self.start(&self.config(tables, ""), &["run"])
+    }
+
+    /// Follows `tables`; once they are filled, lets each of `statements` happen and expects the right documents of all.
+    pub(crate) async fn follows(&self, tables: &[Followed], statements: &[&str]) {
+        let pg2os = self.run(tables);
+        self.becomes_equal(tables).await;
+        for sql in statements {
+            self.sql(sql).await;
+            self.becomes_equal(tables).await;
+        }
+        pg2os.stop().await;
+        assert!(self.dead_letters().await.is_empty());
     }
 
     /// `pg2os run --until-caught-up`; it must end with 0.
@@ -139,12 +173,23 @@ impl World {
 /// Connects as superuser, with the texts that ids are made of pinned.
 pub(crate) async fn connect(port: u16, database: &str) -> Client {
     let options = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c extra_float_digits=1";
-    let config = format!(
-        "host=127.0.0.1 port={port} user=postgres dbname={database} options='{options}' application_name=e2e"
-    );
-    let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(port).user("postgres").dbname(database);
+    config.options(options).application_name("e2e");
+    let (client, connection) = config.connect(NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// A scalar of YAML, in quotes where it needs them.
+fn yaml(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { json!(text).to_string() }
+}
+
+/// Quotes an identifier for SQL.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Runs a test in a world of its own on the shared servers.
@@ -154,14 +199,27 @@ pub(crate) async fn in_world(schema: &str, test: impl AsyncFnOnce(&World)) {
 
 /// The same on servers that the test brings.
 pub(crate) async fn in_world_on(servers: Servers, schema: &str, test: impl AsyncFnOnce(&World)) {
+    in_database(servers, "", "", schema, test).await;
+}
+
+/// The same in a database with an ending to its name and options of CREATE DATABASE.
+pub(crate) async fn in_database(
+    servers: Servers,
+    ending: &str,
+    options: &str,
+    schema: &str,
+    test: impl AsyncFnOnce(&World),
+) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("e2e_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let folder = std::env::temp_dir().join(&name);
     std::fs::create_dir_all(&folder).unwrap();
     let os = OpenSearch::new(&servers.os_url);
-    let world = World { name, servers, os, folder };
+    let database = format!("{name}{ending}");
+    let world = World { name, database, servers, os, folder };
     let admin = connect(world.servers.pg_port, "postgres").await;
-    admin.batch_execute(&format!("CREATE DATABASE {} TEMPLATE template0", world.name)).await.unwrap();
+    let create = format!("CREATE DATABASE {} TEMPLATE template0 {options}", quoted(&world.database));
+    admin.batch_execute(&create).await.unwrap();
     world.sql(schema).await;
     let outcome = AssertUnwindSafe(test(&world)).catch_unwind().await;
     remove(&world).await;
@@ -174,7 +232,7 @@ pub(crate) async fn in_world_on(servers: Servers, schema: &str, test: impl Async
 async fn remove(world: &World) {
     let name = &world.name;
     let admin = connect(world.servers.pg_port, "postgres").await;
-    let slots = format!("FROM pg_replication_slots WHERE database = '{name}'");
+    let slots = format!("FROM pg_replication_slots WHERE database = '{}'", world.database);
     admin
         .batch_execute(&format!("SELECT pg_terminate_backend(active_pid) {slots} AND active"))
         .await
@@ -185,7 +243,8 @@ async fn remove(world: &World) {
     })
     .await;
     admin.batch_execute(&format!("SELECT pg_drop_replication_slot(slot_name) {slots}")).await.unwrap();
-    admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
+    let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&world.database));
+    admin.batch_execute(&drop).await.unwrap();
     let roles = format!("SELECT rolname::text FROM pg_roles WHERE rolname LIKE '{name}\\_%'");
     for row in admin.query(&roles, &[]).await.unwrap() {
         admin.batch_execute(&format!("DROP ROLE {}", row.get::<_, String>(0))).await.unwrap();

@@ -3,7 +3,7 @@
 //! `row_to_json` prints digits as PostgreSQL does. Left to do: NULL columns are left out, a timestamptz ends in `Z`,
 //! a JSON root that is no object becomes `{"value": …}`. Numbers are compared as the text of their digits.
 
-use super::{Followed, PATIENCE, World};
+use super::{Followed, PATIENCE, World, quoted};
 use serde_json::value::RawValue;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use std::{
 };
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-type Fields<'a> = BTreeMap<&'a str, &'a RawValue>;
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
 /// Differences that are shown.
 const SHOWN: usize = 5;
@@ -74,14 +74,11 @@ impl World {
 
 /// Every row of a table by the id of its document, in canonical JSON.
 async fn rows(client: &Client, followed: &Followed) -> BTreeMap<String, String> {
-    let table = format!("public.\"{}\"", followed.table);
-    let types = format!(
-        "SELECT attname::text, atttypid::regtype::text FROM pg_attribute \
-         WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
-    );
-    let types: BTreeMap<String, String> =
-        client.query(&types, &[]).await.unwrap().iter().map(|r| (r.get(0), r.get(1))).collect();
-    let sql = format!("SELECT {}, row_to_json(t)::text FROM {table} t", id_sql(&followed.id));
+    let rows = &followed.rows;
+    let described = client.prepare(&format!("SELECT * FROM {rows} t")).await.unwrap();
+    let types =
+        described.columns().iter().map(|c| (c.name().to_owned(), c.type_().name().to_owned())).collect();
+    let sql = format!("SELECT {}, row_to_json(t)::text FROM {rows} t", id_sql(&followed.id));
     let messages = client.simple_query(&sql).await.unwrap();
     let rows = messages.iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some((row.get(0).unwrap().to_owned(), row.get(1).unwrap())),
@@ -93,11 +90,10 @@ async fn rows(client: &Client, followed: &Followed) -> BTreeMap<String, String> 
 /// The plain id, and its hash where OpenSearch would not take it.
 fn id_sql(columns: &[String]) -> String {
     let plain = match columns {
-        [only] => format!("coalesce(\"{only}\"::text, '\\N')"),
+        [only] => format!("coalesce({}::text, '\\N')", quoted(only)),
         several => {
             let escaped = |c: &String| {
-                format!(r"coalesce(replace(replace(\x22{c}\x22::text, '\', '\\'), '|', '\|'), '\N')")
-                    .replace("\\x22", "\"")
+                format!(r"coalesce(replace(replace({}::text, '\', '\\'), '|', '\|'), '\N')", quoted(c))
             };
             several.iter().map(escaped).collect::<Vec<_>>().join(" || '|' || ")
         }
@@ -112,12 +108,12 @@ fn document(row: &str, types: &BTreeMap<String, String>) -> String {
     let row: Fields<'_> = serde_json::from_str(row).unwrap();
     let fields = row.iter().filter(|(_, value)| value.get() != "null").map(|(name, value)| {
         let value = value.get();
-        let value = match types[*name].as_str() {
-            "timestamp with time zone" => value.replace("+00:00", "Z"),
+        let value = match types[name].as_str() {
+            "timestamptz" => value.replace("+00:00", "Z"),
             "json" | "jsonb" if !value.starts_with('{') => format!("{{\"value\":{value}}}"),
             _ => value.to_owned(),
         };
-        format!("{name:?}:{value}")
+        format!("{}:{value}", serde_json::json!(name))
     });
     format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
 }
