@@ -2,13 +2,21 @@
 //!
 //! **M1**: inside a batch the action with the highest version of an id stays, of equal ones the last.
 
-use super::action::{Action, Change, LookupKey, TableNo, Target};
-use crate::{ack::Ticket, map::escape_into, model::Version};
+use super::{
+    action::{Action, Change, LookupKey, TableNo, Target},
+    repeat::Repeat,
+};
+use crate::{
+    ack::{Hold, Ticket},
+    map::escape_into,
+    model::Version,
+};
 use bytes::Bytes;
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     ops::Range,
+    sync::Arc,
 };
 
 /// What an entry does.
@@ -67,6 +75,8 @@ pub struct Batch {
     live: usize,
     /// Holds the stream's position back until the batch is answered.
     pub(super) ticket: Option<Ticket>,
+    /// What the repeated deletes in it hold back.
+    pub(super) holds: Vec<Arc<Hold>>,
     /// The windows that have rows in the batch.
     pub(super) windows: Vec<super::window::WindowRows>,
 }
@@ -89,18 +99,78 @@ impl Batch {
 
     /// Adds an action, merging it with what is there of its id.
     pub fn push(&mut self, action: &Action<'_>, hash: u64) -> Pushed {
+        if self.merge(action.target.table, action.id, action.version, hash) == Pushed::Swallowed {
+            return Pushed::Swallowed;
+        }
+        let at = self.append(action, hash);
+        self.by_hash.insert(hash, at);
+        Pushed::Kept
+    }
+
+    /// **M1**: makes way for an action, unless a higher version of its id is there.
+    fn merge(&mut self, table: TableNo, id: &[u8], version: Version, hash: u64) -> Pushed {
         if let Some(&at) = self.by_hash.get(&hash) {
             let old = &self.entries[at as usize];
-            if old.table == action.target.table && self.id_of(old) == action.id {
-                if old.version > action.version {
+            if old.table == table && self.id_of(old) == id {
+                if old.version > version {
                     return Pushed::Swallowed;
                 }
                 self.bury(at as usize);
             }
         }
-        let at = self.append(action, hash);
-        self.by_hash.insert(hash, at);
         Pushed::Kept
+    }
+
+    /// **M5**: adds a delete for the second time.
+    pub(super) fn push_repeat(&mut self, repeat: Repeat) {
+        self.holds.extend(repeat.hold);
+        if self.merge(repeat.table, &repeat.id, repeat.version, repeat.hash) == Pushed::Swallowed {
+            return;
+        }
+        let id = self.keep_id(&repeat.id);
+        let plain_id = if repeat.plain_id == repeat.id { id.clone() } else { self.keep_id(&repeat.plain_id) };
+        let start = self.body.len() as u32;
+        self.body.extend_from_slice(&repeat.line);
+        self.by_hash.insert(repeat.hash, self.entries.len() as u32);
+        self.entries.push(Entry {
+            kind: EntryKind::Delete,
+            table: repeat.table,
+            version: repeat.version,
+            hash: repeat.hash,
+            live: true,
+            lines: start..self.body.len() as u32,
+            document: start..start,
+            id,
+            plain_id,
+            extra: 0,
+        });
+        self.live += 1;
+    }
+
+    /// The deletes of an answered batch for which `due` names a time, to be sent once more then.
+    pub(super) fn repeats<T>(&self, body: &SealedBody, due: impl Fn(u64) -> Option<T>) -> Vec<(T, Repeat)> {
+        let deletes = self.entries.iter().filter(|e| e.live && e.kind == EntryKind::Delete);
+        let repeat = |e: &Entry| Repeat {
+            table: e.table,
+            version: e.version,
+            hash: e.hash,
+            id: self.id_of(e).into(),
+            plain_id: self.plain_id_of(e).into(),
+            line: body.0[e.lines.start as usize..e.lines.end as usize].into(),
+            hold: None,
+        };
+        deletes.filter_map(|e| Some((due(e.hash)?, repeat(e)))).collect()
+    }
+
+    /// Hashes of the ids that the entries numbered `part` index.
+    pub(super) fn indexed<'a>(&'a self, part: &'a [u32]) -> impl Iterator<Item = u64> + 'a {
+        part.iter().map(|at| self.entry(*at)).filter(|e| e.kind == EntryKind::Index).map(|e| e.hash)
+    }
+
+    fn keep_id(&mut self, id: &[u8]) -> Range<u32> {
+        let start = self.ids.len() as u32;
+        self.ids.extend_from_slice(id);
+        start..self.ids.len() as u32
     }
 
     /// Decides a lookup: the current row's document, or a delete where the row is gone or outside the filter.
@@ -131,14 +201,8 @@ impl Batch {
     }
 
     fn append(&mut self, action: &Action<'_>, hash: u64) -> u32 {
-        let ids = |ids: &mut Vec<u8>, id: &[u8]| {
-            let start = ids.len() as u32;
-            ids.extend_from_slice(id);
-            start..ids.len() as u32
-        };
-        let id = ids(&mut self.ids, action.id);
-        let plain_id =
-            if action.plain_id == action.id { id.clone() } else { ids(&mut self.ids, action.plain_id) };
+        let id = self.keep_id(action.id);
+        let plain_id = if action.plain_id == action.id { id.clone() } else { self.keep_id(action.plain_id) };
         let start = self.body.len() as u32;
         let (mut document, mut extra) = (start..start, 0);
         let kind = match &action.change {
@@ -309,114 +373,5 @@ impl Hasher for IdHash {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Xid;
-    use proptest::prelude::*;
-
-    fn action<'a>(target: &'a Target, id: &'a str, version: u64, change: Change<'a>) -> Action<'a> {
-        Action { target, id: id.as_bytes(), plain_id: id.as_bytes(), version: Version(version), change }
-    }
-
-    fn push(batch: &mut Batch, action: &Action<'_>) -> Pushed {
-        let hash = action.target.hash(action.id);
-        batch.push(action, hash)
-    }
-
-    fn text(batch: &mut Batch) -> String {
-        let body = batch.seal();
-        let part = batch.live(|k| matches!(k, EntryKind::Index | EntryKind::Delete));
-        String::from_utf8(batch.request(&body, &part).to_vec()).unwrap()
-    }
-
-    #[test]
-    fn a_body_has_action_lines_and_documents() {
-        let target = Target::new(TableNo(0), "events");
-        let mut batch = Batch::default();
-        push(&mut batch, &action(&target, "a\"b", 7, Change::Index(b"{\"x\":1}")));
-        push(&mut batch, &action(&target, "c", 8, Change::Delete));
-        assert_eq!(
-            text(&mut batch),
-            "{\"index\":{\"_index\":\"events\",\"_id\":\"a\\\"b\",\"version\":7,\"version_type\":\"external_gte\"}}\n{\"x\":1}\n\
-             {\"delete\":{\"_index\":\"events\",\"_id\":\"c\",\"version\":8,\"version_type\":\"external_gte\"}}\n"
-        );
-    }
-
-    #[test]
-    fn m1_a_window_row_at_the_floor_does_not_swallow_a_streamed_change() {
-        let target = Target::new(TableNo(0), "t");
-        let mut batch = Batch::default();
-        push(&mut batch, &action(&target, "1", 9, Change::Index(b"{\"new\":1}")));
-        assert_eq!(
-            push(&mut batch, &action(&target, "1", 8, Change::Index(b"{\"old\":1}"))),
-            Pushed::Swallowed
-        );
-        assert_eq!(push(&mut batch, &action(&target, "1", 9, Change::Delete)), Pushed::Kept);
-        let text = text(&mut batch);
-        assert!(text.starts_with("{\"delete\"") && text.lines().count() == 1, "{text}");
-    }
-
-    #[test]
-    fn equal_ids_of_two_tables_are_two_documents() {
-        let (a, b) = (Target::new(TableNo(0), "a"), Target::new(TableNo(1), "b"));
-        let mut batch = Batch::default();
-        push(&mut batch, &action(&a, "1", 1, Change::Delete));
-        push(&mut batch, &action(&b, "1", 1, Change::Delete));
-        assert_eq!(batch.len(), 2);
-    }
-
-    #[test]
-    fn m13_a_lookup_keeps_the_place_of_its_id() {
-        let target = Target::new(TableNo(0), "t");
-        let mut batch = Batch::default();
-        let key = LookupKey { values: vec![Some("1".into())], xid: Xid(5) };
-        push(&mut batch, &action(&target, "1", 3, Change::Index(b"{}")));
-        push(&mut batch, &action(&target, "1", 4, Change::Lookup(key.clone())));
-        push(&mut batch, &action(&target, "2", 4, Change::Lookup(key)));
-        push(&mut batch, &action(&target, "2", 5, Change::Delete));
-        let waiting = batch.live(|k| k == EntryKind::Lookup);
-        assert_eq!(waiting.len(), 1);
-        batch.resolve(waiting[0], &target, Some(b"{\"now\":1}"));
-        let text = text(&mut batch);
-        assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.contains("\"_id\":\"1\",\"version\":4") && text.contains("{\"now\":1}"));
-    }
-
-    #[test]
-    fn a_recycled_batch_is_empty_and_keeps_its_memory() {
-        let target = Target::new(TableNo(0), "t");
-        let mut batch = Batch::default();
-        push(&mut batch, &action(&target, "1", 3, Change::Index(&[b'x'; 5000])));
-        let body = batch.seal();
-        batch.recycle(body);
-        assert!(batch.is_empty() && batch.live == 0 && batch.body.capacity() >= 5000);
-    }
-
-    proptest! {
-        #[test]
-        fn m1_the_highest_version_of_each_id_stays_and_of_equal_ones_the_last(
-            pushes in proptest::collection::vec((0u8..4, 0u64..6, any::<bool>()), 0..40)
-        ) {
-            let target = Target::new(TableNo(0), "t");
-            let mut batch = Batch::default();
-            let mut expected: HashMap<u8, (u64, usize)> = HashMap::new();
-            for (n, (id, version, delete)) in pushes.iter().enumerate() {
-                let (id_text, document) = (id.to_string(), format!("{{\"n\":{n}}}"));
-                let change = if *delete { Change::Delete } else { Change::Index(document.as_bytes()) };
-                push(&mut batch, &action(&target, &id_text, *version, change));
-                let slot = expected.entry(*id).or_insert((*version, n));
-                if *version >= slot.0 { *slot = (*version, n); }
-            }
-            prop_assert_eq!(batch.len(), expected.len());
-            let text = text(&mut batch);
-            for (id, (version, n)) in expected {
-                let head = format!("\"_id\":\"{id}\",\"version\":{version},");
-                prop_assert!(text.contains(&head), "{} in {}", head, text);
-                if !pushes[n].2 {
-                    let document = format!("{{\"n\":{n}}}\n");
-                    prop_assert!(text.contains(&document));
-                }
-            }
-        }
-    }
-}
+#[path = "batch_tests.rs"]
+mod tests;

@@ -25,8 +25,6 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
-/// The slot may have been taken from an instance whose last requests start this much later.
-const TAKEOVER: Duration = Duration::from_secs(60);
 /// Pause before a window is read again because the guard no longer knows.
 const READ_AGAIN: Duration = Duration::from_millis(100);
 
@@ -89,8 +87,6 @@ pub struct Bootstrap {
     pub progress: Arc<Progress>,
     /// Epochs of the versions.
     pub epochs: Epochs,
-    /// When the slot was taken.
-    pub taken: Instant,
 }
 
 /// A window to be read.
@@ -203,14 +199,8 @@ impl Bootstrap {
         }
         let Some(floor) = work.record.floor else { return Ok(()) };
         let version = self.epochs.floor_version(floor.lsn)?;
-        loop {
-            let horizon = self.config.limits.late_request_horizon;
-            let doubt = self.progress.last_doubt().map(|at| at + horizon);
-            let until = doubt.unwrap_or(self.taken).max(self.taken + TAKEOVER + horizon);
-            if Instant::now() >= until {
-                break;
-            }
-            tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be late any more (limits.late_request_horizon, and a minute after the slot was taken)");
+        while let Some(until) = self.lanes.doubtful_until() {
+            tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be executed late any more (limits.late_request_horizon; a minute more after the slot was taken from another process)");
             tokio::time::sleep_until(until.into()).await;
         }
         // A row's place in a lane, for deletes that are no rows: they see everything and carry the floor's version.

@@ -55,25 +55,26 @@ impl CheckpointKeeper {
             if self.written.elapsed() < if idle { IDLE_EVERY } else { EVERY } {
                 continue;
             }
-            match self.write().await {
+            match self.write(false).await {
                 Err(PipelineError::Sink(error)) if is_passing(&error) => {
                     tracing::warn!(%error, "the checkpoint could not be written; nothing is acknowledged meanwhile");
                 }
                 result => result?,
             }
         }
-        self.write().await
+        self.write(true).await
     }
 
-    async fn write(&mut self) -> Result<(), PipelineError> {
+    async fn write(&mut self, last: bool) -> Result<(), PipelineError> {
         self.written = Instant::now();
         let transactions = self.stream.transactions();
         let (position, idle) = {
             let tracker = self.lanes.tracker();
             (tracker.position(), tracker.is_idle())
         };
-        if position > self.checkpoint.lsn {
-            let next = Checkpoint { lsn: position, ..self.checkpoint.clone() };
+        let settled = last && self.lanes.is_settled();
+        if position > self.checkpoint.lsn || settled {
+            let next = Checkpoint { lsn: position, settled, ..self.checkpoint.clone() };
             self.state.write_checkpoint(&next, &self.epochs).await?;
             self.checkpoint = next;
             self.stream.set_durable(position);

@@ -87,6 +87,9 @@ impl Deliverer {
             let is_delete = |i: usize| batch.entry(part[i]).kind == EntryKind::Delete;
             let answer = self.client.bulk(request, actions, is_delete, self.require_alias).await;
             self.progress.answered(&answer, actions);
+            if matches!(answer, Answer::Unknown(_)) {
+                self.lanes.doubt(lane, &batch, part);
+            }
             let highest = self.highest_version(&answer).await;
             let next = delivery.on_answer(answer, highest);
             let buried = delivery.take_buried();

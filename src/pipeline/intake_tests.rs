@@ -46,8 +46,10 @@ fn world(batch_bytes: usize) -> World {
         batch_actions: 100_000,
         flush_after: Duration::ZERO,
         guarded_deletes: 100,
+        repeat_bytes: 0,
+        horizon: Duration::ZERO,
     };
-    let lanes = Arc::new(Lanes::new(limits, Tracker::new(Lsn(1)), false));
+    let lanes = Arc::new(Lanes::new(limits, Tracker::new(Lsn(1)), false, None));
     let intake = Intake::new(
         Arc::new(tables),
         lanes.clone(),

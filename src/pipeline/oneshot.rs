@@ -28,7 +28,6 @@ use futures_util::StreamExt;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
-    time::Instant,
 };
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
@@ -58,7 +57,7 @@ pub async fn backfill(
         prepare::tables(&config, &client, &state, schemas, &server).await?;
     let epochs = prepare::epochs(&client, &state, &indices).await?.list;
     let tables = Arc::new(tables);
-    let lanes = Arc::new(Lanes::new(session::limits(&config), Tracker::new(Lsn::ZERO), false));
+    let lanes = Arc::new(Lanes::new(session::limits(&config), Tracker::new(Lsn::ZERO), false, None));
     let insert = source::position::log_end(&primary).await?.insert;
     let deliverer = Arc::new(Deliverer {
         lanes: lanes.clone(),
@@ -205,12 +204,9 @@ impl Job {
         range: &WindowRange,
         written: &Keys,
     ) -> Result<(), PipelineError> {
-        if let Some(doubt) = self.progress.last_doubt() {
-            let until = doubt + self.config.limits.late_request_horizon;
-            if until > Instant::now() {
-                tracing::info!("waiting until no request of this backfill can be late any more");
-                tokio::time::sleep_until(until.into()).await;
-            }
+        while let Some(until) = self.lanes.doubtful_until() {
+            tracing::info!("waiting until no request of this backfill can be executed late any more");
+            tokio::time::sleep_until(until.into()).await;
         }
         let table = self.tables.get(number);
         let schema = &table.schema;

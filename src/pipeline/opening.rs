@@ -13,7 +13,13 @@ use crate::{
     sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore},
     source::{self, replication::ReplicationConnection, slot},
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// An instance that lost the slot starts no request later than this.
+const TAKEOVER: Duration = Duration::from_secs(60);
 
 impl Session {
     /// Looks at both servers, decides where to start, repairs what must be, and acquires the slot.
@@ -39,8 +45,8 @@ impl Session {
 
         let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
         // Before anything is made on a server that may not be ours.
-        let stored = state.checkpoint().await?.map(|stored| stored.record);
-        if let Some(why) = stored.and_then(|checkpoint| position::foreign(&checkpoint, &server)) {
+        let stored = state.checkpoint().await?;
+        if let Some(why) = stored.and_then(|stored| position::foreign(&stored.record, &server)) {
             return Err(PipelineError::Gap(why));
         }
         let found = slot::find(&control, &config.postgres.slot).await?;
@@ -55,7 +61,9 @@ impl Session {
         let slot_name = config.postgres.slot.clone();
         let found = slot::find(&control, &slot_name).await?;
         // After the slot: whoever held it until now has written its checkpoint before it moved the slot.
-        let stored = state.checkpoint().await?.map(|stored| stored.record);
+        let stored = state.checkpoint().await?;
+        let is_takeover = position::is_takeover(stored.as_ref(), found.is_some(), state.owner());
+        let stored = stored.map(|stored| stored.record);
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
         }
@@ -92,6 +100,7 @@ impl Session {
             fingerprint: String::new(),
             lsn: from,
             high: None,
+            settled: false,
         };
         state.write_checkpoint(&checkpoint, &epochs.list).await?;
 
@@ -104,6 +113,7 @@ impl Session {
         tracing::info!(from = %from, slot = checkpoint.slot, tables = tables.iter().count(), "streaming");
         let require_alias = indices.iter().all(|index| index.is_alias);
         Ok(Session {
+            others_until: is_takeover.then(|| Instant::now() + TAKEOVER + config.limits.late_request_horizon),
             config,
             control,
             state,
@@ -116,7 +126,6 @@ impl Session {
             checkpoint,
             connection,
             log_end,
-            taken: Instant::now(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     model::Lsn,
-    sink::Checkpoint,
+    sink::{Checkpoint, Stored},
     source::{
         replication::{SystemIdentity, TimelineSwitch},
         slot::SlotState,
@@ -88,6 +88,12 @@ pub fn foreign(checkpoint: &Checkpoint, server: &SystemIdentity) -> Option<Strin
     })
 }
 
+/// May requests of a process that streamed before this one, `own`, still be executed late? Not where this process itself
+/// wrote the checkpoint last, nor after one that left with nothing in doubt.
+pub fn is_takeover(checkpoint: Option<&Stored<Checkpoint>>, slot_exists: bool, own: &str) -> bool {
+    checkpoint.map_or(slot_exists, |stored| !stored.record.settled && stored.owner != own)
+}
+
 /// Decides how to start. `history` is the history of the server's timeline, read where it is above the checkpoint's.
 pub fn start(
     checkpoint: Option<&Checkpoint>,
@@ -146,6 +152,7 @@ mod tests {
             fingerprint: String::new(),
             lsn: Lsn(lsn),
             high: None,
+            settled: false,
         }
     }
 
@@ -179,6 +186,20 @@ mod tests {
             start(Some(&checkpoint(50)), "s", Some(&slot(50)), &server(1), &[]),
             Start::Continue(Lsn(50))
         );
+    }
+
+    #[test]
+    fn m5_only_the_requests_of_another_process_that_left_in_doubt_can_be_late() {
+        let stored = |owner: &str, settled| Stored {
+            record: Checkpoint { settled, ..checkpoint(50) },
+            owner: owner.into(),
+            time: chrono::DateTime::UNIX_EPOCH,
+        };
+        assert!(is_takeover(Some(&stored("other", false)), true, "own"));
+        assert!(!is_takeover(Some(&stored("other", true)), true, "own"));
+        assert!(!is_takeover(Some(&stored("own", false)), true, "own"));
+        assert!(!is_takeover(None, false, "own"));
+        assert!(is_takeover(None, true, "own"), "the checkpoint is lost, but somebody may have streamed");
     }
 
     #[test]

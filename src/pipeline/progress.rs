@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Counters; all of them only grow within a session.
@@ -27,7 +27,7 @@ pub struct Progress {
 struct Shared {
     tables: BTreeMap<TableNo, TableProgress>,
     session: Option<(Arc<StreamState>, Arc<Lanes>)>,
-    last_doubt: Option<Instant>,
+    doubtful_until: Option<Instant>,
 }
 
 /// How far the windows of a table are.
@@ -54,7 +54,7 @@ pub struct TableProgress {
 pub struct StreamProgress {
     /// Changes of configured tables taken in during this session.
     pub changes: u64,
-    /// What may be acknowledged.
+    /// Everything up to here was answered.
     pub position: Lsn,
     /// What is in the checkpoint.
     pub durable: Lsn,
@@ -82,7 +82,6 @@ impl Progress {
         match answer {
             Answer::AllDone => add(actions),
             Answer::Items(items) => add(actions.saturating_sub(items.len())),
-            Answer::Unknown(_) => self.shared().last_doubt = Some(Instant::now()),
             _ => {}
         }
     }
@@ -124,9 +123,18 @@ impl Progress {
         self.table(table, |t| t.live = true);
     }
 
-    /// When the outcome of a request was last unknown.
-    pub fn last_doubt(&self) -> Option<Instant> {
-        self.shared().last_doubt
+    /// The session ended: what it had in flight may be executed until `horizon` from now, and what it was in doubt about
+    /// stays in doubt for the next one.
+    pub(super) fn end_session(&self, horizon: Duration) {
+        let mut shared = self.shared();
+        let Some((_, lanes)) = &shared.session else { return };
+        let in_flight = (!lanes.is_empty()).then(|| Instant::now() + horizon);
+        shared.doubtful_until = shared.doubtful_until.max(lanes.doubtful_until()).max(in_flight);
+    }
+
+    /// Until when requests of this process's earlier sessions may be executed late.
+    pub(super) fn doubtful_until(&self) -> Option<Instant> {
+        self.shared().doubtful_until
     }
 
     /// The tables whose windows are being read, or were in this session.
@@ -140,7 +148,7 @@ impl Progress {
         let (stream, lanes) = shared.session.as_ref()?;
         Some(StreamProgress {
             changes: stream.changes(),
-            position: lanes.tracker().position(),
+            position: lanes.tracker().answered_position(),
             durable: stream.durable(),
             server_end: stream.server_end(),
             queued: lanes.queued_bytes(),

@@ -43,11 +43,14 @@ pub async fn run(
         let result = match opening {
             Ok(session) => {
                 (has_run, said_busy) = (true, false);
-                Box::pin(session.run(progress.clone(), until_caught_up, stop.clone())).await
+                let result = Box::pin(session.run(progress.clone(), until_caught_up, stop.clone())).await;
+                progress.end_session(config.limits.late_request_horizon);
+                result
             }
             Err(error) => Err(error),
         };
         let error = match result {
+            Ok(End::Overflowed) if !stop.is_cancelled() => continue,
             Ok(end) => return Ok(end),
             Err(error) => error,
         };

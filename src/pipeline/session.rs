@@ -41,6 +41,8 @@ const QUEUE_BYTES: usize = 24 << 20;
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ACTIONS: usize = 10_000;
 const GUARDED_DELETES: usize = 200_000;
+/// About 40,000 deletes that wait to be sent once more.
+const REPEAT_BYTES: usize = 8 << 20;
 const TICK: Duration = Duration::from_millis(50);
 /// Time that an orderly stop has to finish what is in flight.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -52,6 +54,9 @@ pub enum End {
     Stopped,
     /// Everything up to the server's position is in the indices.
     CaughtUp,
+    /// **M5**: more deletes were in doubt than there is memory for. The stream begins again at the checkpoint, when
+    /// nothing is in doubt any more.
+    Overflowed,
 }
 
 /// See the module.
@@ -68,7 +73,8 @@ pub struct Session {
     pub(super) checkpoint: Checkpoint,
     pub(super) connection: ReplicationConnection,
     pub(super) log_end: LogEnd,
-    pub(super) taken: Instant,
+    /// Until when requests of an earlier holder of the slot may be executed late.
+    pub(super) others_until: Option<Instant>,
 }
 
 impl Session {
@@ -83,7 +89,12 @@ impl Session {
         stop: CancellationToken,
     ) -> Result<End, PipelineError> {
         let from = self.checkpoint.lsn;
-        let lanes = Arc::new(Lanes::new(limits(&self.config), Tracker::new(from), !self.work.is_empty()));
+        let lanes = Arc::new(Lanes::new(
+            limits(&self.config),
+            Tracker::new(from),
+            !self.work.is_empty(),
+            self.others_until.max(progress.doubtful_until()),
+        ));
         let stream = Arc::new(StreamState::new(from));
         progress.begin_session(stream.clone(), lanes.clone());
         let intake = Intake::new(
@@ -131,7 +142,6 @@ impl Session {
             lanes: lanes.clone(),
             progress: progress.clone(),
             epochs: self.epochs.list.clone(),
-            taken: self.taken,
         };
         let mut bootstrap = AbortOnDrop::spawn(bootstrap.fill(self.work));
         let mut filled = false;
@@ -181,12 +191,22 @@ impl Session {
                         tracing::info!("the gap is repaired");
                     }
                 }
-                _ = tick.tick(), if filled && until_caught_up => {
+                _ = tick.tick() => {
+                    if lanes.doubts_overflowed() {
+                        tracing::warn!(
+                            "more deletes than memory allows are to be repeated once no earlier request can be executed \
+                             late; the stream waits for that, and begins again at the checkpoint"
+                        );
+                        break End::Overflowed;
+                    }
+                    if !(filled && until_caught_up) {
+                        continue;
+                    }
                     let goal = match goal {
                         Some(goal) => goal,
                         None => *goal.insert(log_end_of(&self.config).await?),
                     };
-                    if lanes.tracker().position() >= goal {
+                    if lanes.tracker().answered_position() >= goal {
                         break End::CaughtUp;
                     }
                 }
@@ -196,6 +216,12 @@ impl Session {
         // Stop reading, drain, last checkpoint, last status, leave.
         stream.hold();
         bootstrap.0.abort();
+        while let (End::Overflowed, Some(until), false) = (end, lanes.doubtful_until(), stop.is_cancelled()) {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+            }
+        }
         let deadline = Instant::now() + DRAIN;
         while !lanes.is_empty() && Instant::now() < deadline {
             tokio::time::sleep(TICK / 10).await;
@@ -232,6 +258,8 @@ pub(super) fn limits(config: &Config) -> LaneLimits {
         batch_actions: BATCH_ACTIONS,
         flush_after: config.bulk.flush_after,
         guarded_deletes: GUARDED_DELETES,
+        repeat_bytes: REPEAT_BYTES,
+        horizon: config.limits.late_request_horizon,
     }
 }
 

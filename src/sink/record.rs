@@ -44,6 +44,9 @@ pub struct Checkpoint {
     /// Exact highest position at an orderly stop (**M7**): it counts if nobody raised [`High`] since.
     #[serde(with = "optional_lsn_text", default, skip_serializing_if = "Option::is_none")]
     pub high: Option<Lsn>,
+    /// Did its writer leave with nothing in flight and nothing in doubt? Then no request of it can be executed late.
+    #[serde(default)]
+    pub settled: bool,
 }
 
 /// The highest position whose content may be in the indices (**M7**), of all processes.
@@ -295,6 +298,7 @@ mod tests {
             fingerprint: "f".into(),
             lsn: Lsn(0x16_B374_D848),
             high: None,
+            settled: false,
         }
     }
 

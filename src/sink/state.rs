@@ -19,7 +19,7 @@ use std::{
     fs,
     hash::{BuildHasher, RandomState},
     process,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -96,7 +96,7 @@ impl StateStore {
             index: index.to_owned(),
             require_alias: found.is_alias,
             pipeline: pipeline.to_owned(),
-            owner: own_name(),
+            owner: own_name().to_owned(),
             revisions: Mutex::default(),
         })
     }
@@ -284,8 +284,13 @@ impl StateStore {
     }
 }
 
-/// `host:pid:token`. A process id alone comes again, in containers always.
-fn own_name() -> String {
+/// `host:pid:token`, the same for all that this process writes. A process id alone comes again, in containers always.
+fn own_name() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(make_own_name)
+}
+
+fn make_own_name() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
     let token = RandomState::new().hash_one(record::now());

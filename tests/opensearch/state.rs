@@ -19,6 +19,7 @@ fn checkpoint(lsn: u64) -> Checkpoint {
         fingerprint: "f".to_owned(),
         lsn: Lsn(lsn),
         high: None,
+        settled: false,
     }
 }
 
