@@ -73,6 +73,7 @@ pub struct Batch {
     lookups: Vec<LookupKey>,
     reasons: Vec<Box<str>>,
     live: usize,
+    highest: Version,
     /// Holds the stream's position back until the batch is answered.
     pub(super) ticket: Option<Ticket>,
     /// What the repeated deletes in it hold back.
@@ -245,6 +246,7 @@ impl Batch {
             extra,
         });
         self.live += 1;
+        self.highest = self.highest.max(action.version);
         self.entries.len() as u32 - 1
     }
 
@@ -254,6 +256,21 @@ impl Batch {
         self.body.extend_from_slice(b"\",\"version\":");
         self.body.extend_from_slice(itoa::Buffer::new().format(action.version.0).as_bytes());
         self.body.extend_from_slice(b",\"version_type\":\"external_gte\"}}\n");
+    }
+
+    /// The highest version in it.
+    pub fn highest(&self) -> Version {
+        self.highest
+    }
+
+    /// Does it hold actions of the stream, and not rows of windows alone?
+    pub fn is_streamed(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    /// Tables and plain ids of the actions that count.
+    pub fn ids(&self) -> impl Iterator<Item = (TableNo, &[u8])> {
+        self.entries.iter().filter(|e| e.live).map(|e| (e.table, self.plain_id_of(e)))
     }
 
     /// Numbers of the entries of `kind` that count, in order.
@@ -331,6 +348,7 @@ impl Batch {
         self.lookups.clear();
         self.reasons.clear();
         self.live = 0;
+        self.highest = Version::default();
     }
 
     /// The body of a request with the entries numbered `part`; all of them cost no copy.

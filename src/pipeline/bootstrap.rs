@@ -5,6 +5,9 @@
 
 use super::{
     error::PipelineError,
+    high::HighMark,
+    memory::Memory,
+    phantoms,
     progress::Progress,
     reading::{self, WindowReading},
     tables::Tables,
@@ -87,6 +90,10 @@ pub struct Bootstrap {
     pub progress: Arc<Progress>,
     /// Epochs of the versions.
     pub epochs: Epochs,
+    /// **M7**.
+    pub high: Arc<HighMark>,
+    /// What a failover may have left to look up, and where windows are noted.
+    pub memory: Arc<Memory>,
 }
 
 /// A window to be read.
@@ -104,7 +111,8 @@ impl Bootstrap {
     /// The session is lost; windows that are done stay done.
     pub async fn fill(self, mut work: Vec<Work>) -> Result<(), PipelineError> {
         work.retain(|w| w.record.state != TableState::Live);
-        if work.is_empty() {
+        let phantoms = self.memory.lock().phantoms.clone();
+        if work.is_empty() && phantoms.is_none() {
             self.lanes.stop_guarding();
             return Ok(());
         }
@@ -114,6 +122,9 @@ impl Bootstrap {
         // this one, so its guards need not be remembered.
         let floor = floor::take_floor(&primary).await?;
         floor::wait_until_visible(&primary, floor.burned).await?;
+        if let Some(phantoms) = phantoms {
+            phantoms::repair(&self, &primary, floor.lsn, &phantoms).await?;
+        }
         let mut jobs = VecDeque::new();
         for w in &mut work {
             if w.record.state == TableState::New || w.record.floor.is_none() {
@@ -262,6 +273,8 @@ impl Shared {
         let read = floor::snapshot(client).await?;
         let open = opening.opened(read.snapshot.xmin);
         floor::wait_flushed(&self.primary, &read).await?;
+        bootstrap.memory.lock().journal.window(job.table, read.lsn);
+        bootstrap.high.cover(read.lsn).await;
         let window = WindowRows::new(read.snapshot, version);
         let reading = WindowReading {
             table,

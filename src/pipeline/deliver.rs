@@ -1,11 +1,11 @@
 //! Delivery: one task per lane takes batches, decides their lookups, sends them until everything is answered, buries
 //! what cannot be applied, and only then lets the position move (G1).
 
-use super::{lookups::Lookups, progress::Progress, tables::Tables};
+use super::{high::HighMark, lookups::Lookups, memory::Memory, progress::Progress, tables::Tables};
 use crate::{
     lanes::{Batch, Burial, Delivery, EntryKind, Lanes, Next, SealedBody, Trouble},
-    map::split_plain,
-    model::{Epochs, ORDINAL_HELD, Version},
+    map::key_of_plain,
+    model::{Epochs, Lsn, ORDINAL_HELD, Version},
     sink::{ActionKind, Answer, Client, DeadLetter, DeadLetters, Outcome},
 };
 use std::{
@@ -44,6 +44,10 @@ pub struct Deliverer {
     pub epochs: Epochs,
     /// The highest version that this source is known to have given.
     pub highest_version: AtomicU64,
+    /// **M7**.
+    pub high: Arc<HighMark>,
+    /// Where the ids are noted.
+    pub memory: Arc<Memory>,
 }
 
 impl Deliverer {
@@ -66,11 +70,22 @@ impl Deliverer {
 
     async fn deliver(&self, lane: usize, mut batch: Batch, said: &mut Said) -> (Batch, SealedBody) {
         let mut attempt = 0;
-        while let Err(error) = self.lookups.resolve(&mut batch).await {
-            said.trouble(lane, &Trouble::Passing(format!("a lookup by key failed: {error}")));
-            attempt += 1;
-            pause(attempt).await;
+        let looked_up = loop {
+            match self.lookups.resolve(&mut batch).await {
+                Ok(read) => break read,
+                Err(error) => {
+                    said.trouble(lane, &Trouble::Passing(format!("a lookup by key failed: {error}")));
+                    attempt += 1;
+                    pause(attempt).await;
+                }
+            }
+        };
+        let streamed = self.epochs.position(batch.highest()).unwrap_or(Lsn::ZERO);
+        let highest = streamed.max(looked_up);
+        if batch.is_streamed() {
+            self.memory.lock().journal.write(highest, batch.ids());
         }
+        self.high.cover(highest).await;
         let body = batch.seal();
         let refused = batch.live(|kind| kind == EntryKind::Refused).into_iter().map(|entry| Burial {
             entry,
@@ -167,13 +182,12 @@ impl Deliverer {
         let entry = batch.entry(burial.entry);
         let table = self.tables.get(entry.table);
         let columns = &table.spec.id;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let key = split_plain(batch.plain_id_of(entry), columns.len()).unwrap_or_default();
+        let key = key_of_plain(batch.plain_id_of(entry), columns.len()).unwrap_or_default();
         DeadLetter {
             index: table.target.index.clone(),
             id: String::from_utf8_lossy(batch.id_of(entry)).into_owned(),
             table: table.schema.name.to_string(),
-            key: columns.iter().cloned().zip(key.into_iter().map(|value| value.map(text))).collect(),
+            key: columns.iter().cloned().zip(key).collect(),
             action: if entry.kind == EntryKind::Delete { ActionKind::Delete } else { ActionKind::Index },
             version: entry.version,
             error_type: burial.kind.clone(),

@@ -56,6 +56,7 @@ fn world(batch_bytes: usize) -> World {
         Epochs::default(),
         TypeCatalog::new(),
         Xid(1 << 32 | 100),
+        Lsn::ZERO,
         1000,
     );
     World { intake, lanes }

@@ -6,6 +6,7 @@
 use super::{
     deliver::Deliverer,
     error::PipelineError,
+    high::HighMark,
     lookups::Lookups,
     prepare::{self, Prepared},
     progress::Progress,
@@ -19,7 +20,7 @@ use crate::{
     config::Config,
     decode::CopyDecoder,
     lanes::{Action, Change, Lanes, TableNo, WindowRows},
-    map::{IdBuffers, TablePlan, split_plain},
+    map::{IdBuffers, TablePlan, key_of_plain},
     model::{Epochs, Lsn, ORDINAL_HELD, Snapshot, Version},
     sink::{self, DeadLetters, StateStore},
     source::{self, copy, floor, lookup, replication::SystemIdentity, server, window::WindowRange},
@@ -56,9 +57,11 @@ pub async fn backfill(
     let Prepared { tables, mut work, indices } =
         prepare::tables(&config, &client, &state, schemas, &server).await?;
     let epochs = prepare::epochs(&client, &state, &indices).await?.list;
+    let state = Arc::new(state);
     let tables = Arc::new(tables);
     let lanes = Arc::new(Lanes::new(session::limits(&config), Tracker::new(Lsn::ZERO), false, None));
     let insert = source::position::log_end(&primary).await?.insert;
+    let high = Arc::new(HighMark::new(state.clone(), epochs.clone(), Lsn::ZERO));
     let deliverer = Arc::new(Deliverer {
         lanes: lanes.clone(),
         tables: tables.clone(),
@@ -69,6 +72,8 @@ pub async fn backfill(
         progress: progress.clone(),
         epochs: epochs.clone(),
         highest_version: AtomicU64::new(epochs.version(insert, ORDINAL_HELD)?.0),
+        high: high.clone(),
+        memory: Arc::default(),
     });
     let end = CancellationToken::new();
     let _guard = end.clone().drop_guard();
@@ -105,6 +110,7 @@ pub async fn backfill(
         lanes,
         progress,
         epochs,
+        high,
         jobs: Mutex::new(jobs),
         left: Mutex::new(readers),
     });
@@ -149,6 +155,7 @@ struct Job {
     lanes: Arc<Lanes>,
     progress: Arc<Progress>,
     epochs: Epochs,
+    high: Arc<HighMark>,
     /// Of the floor that all windows share.
     version: Version,
     jobs: Mutex<VecDeque<(TableNo, WindowRange)>>,
@@ -178,6 +185,7 @@ impl Job {
     async fn fill(&self, client: &Client, number: TableNo, range: &WindowRange) -> Result<(), PipelineError> {
         let read = floor::snapshot(client).await?;
         floor::wait_flushed(&self.primary, &read).await?;
+        self.high.cover(read.lsn).await;
         let rows = WindowRows::new(read.snapshot, self.version);
         let reading = WindowReading {
             table: self.tables.get(number),
@@ -240,7 +248,8 @@ impl Job {
             written.iter().filter(|plain| !present.contains(&table.target.hash(plain))).collect();
         let deletes = WindowRows::new(Snapshot::of_everything(), version);
         for chunk in missing.chunks(KEYS) {
-            let keys: Vec<_> = chunk.iter().filter_map(|plain| key_of(plain, table.spec.id.len())).collect();
+            let keys: Vec<_> =
+                chunk.iter().filter_map(|plain| key_of_plain(plain, table.spec.id.len())).collect();
             let sql = lookup::lookup_sql(schema, &names, &table.spec.id, filter, &keys)?;
             let mut moved = HashSet::new();
             for line in lookup::lookup(client, &sql).await?.rows {
@@ -258,11 +267,6 @@ impl Job {
         deletes.answered().await;
         Ok(())
     }
-}
-
-fn key_of(plain: &[u8], columns: usize) -> Option<Vec<Option<String>>> {
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Some(split_plain(plain, columns)?.into_iter().map(|part| part.map(text)).collect())
 }
 
 /// Plain ids of one window, side by side.

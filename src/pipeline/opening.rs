@@ -2,6 +2,7 @@
 
 use super::{
     error::PipelineError,
+    memory::Memory,
     position::{self, Gap, Start},
     prepare::{self, Prepared},
     reader::SERVER_TIMEOUT,
@@ -26,12 +27,12 @@ impl Session {
     ///
     /// # Errors
     /// Whatever stands in the way, with its cure; [`PipelineError::SlotBusy`] where another instance streams.
-    pub async fn open(config: Arc<Config>) -> Result<Self, PipelineError> {
+    pub async fn open(config: Arc<Config>, memory: Arc<Memory>) -> Result<Self, PipelineError> {
         let application_name = format!("pg2os {}", config.name);
         let control = source::sql::connect(&config.postgres, None, &application_name).await?;
         let client = sink::Client::new(&config.opensearch)?;
         client.info().await?;
-        prepare::check_server(&control).await?;
+        let version_num = prepare::check_server(&control).await?;
         let schemas = prepare::schemas(&control, &config).await?;
 
         let (settings, name) = (config.clone(), application_name.clone());
@@ -62,7 +63,8 @@ impl Session {
         let found = slot::find(&control, &slot_name).await?;
         // After the slot: whoever held it until now has written its checkpoint before it moved the slot.
         let stored = state.checkpoint().await?;
-        let is_takeover = position::is_takeover(stored.as_ref(), found.is_some(), state.owner());
+        let is_takeover =
+            position::is_takeover(stored.as_ref(), found.is_some(), |owner| state.is_own_process(owner));
         let stored = stored.map(|stored| stored.record);
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
@@ -72,14 +74,40 @@ impl Session {
             history = connection.timeline_history(server.timeline)?;
         }
         let log_end = source::position::log_end(&control).await?;
-        let from = match position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history) {
-            Start::Continue(lsn) => lsn,
-            Start::Foreign(why) => return Err(PipelineError::Gap(why)),
-            start => {
-                let after_gap = matches!(start, Start::Gap(_));
-                if let Start::Gap(gap) = &start {
-                    plan_repair(&config, &state, gap, &mut epochs).await?;
+        let raised = state.high().await?.map(|stored| stored.record.lsn);
+        let high = {
+            let names = tables.iter().map(|table| table.schema.name.to_string()).collect();
+            memory.lock().begin_session(names, raised, stored.as_ref())
+        };
+        let start = position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history, high);
+        let from = match &start {
+            Start::Continue(lsn) => {
+                if epochs.repair.as_ref().is_some_and(|repair| repair.by_ids)
+                    && memory.lock().phantoms.is_none()
+                {
+                    tracing::warn!("the repair of a failover was not finished; all tables are read again");
+                    for table in &mut work {
+                        table.restart(&state, true).await?;
+                    }
+                    epochs.repair.iter_mut().for_each(|repair| repair.by_ids = false);
+                    state.write_epochs(&epochs).await?;
                 }
+                *lsn
+            }
+            Start::Foreign(why) => return Err(PipelineError::Gap(why.clone())),
+            Start::Gap(Gap::Forked { at, from: Some(from), .. })
+                if memory.lock().knows_written_above(*at) =>
+            {
+                plan_repair(&config, &state, &start, &mut epochs, true).await?;
+                let read_in_windows = memory.lock().forked(*at);
+                for table in work.iter_mut().filter(|work| read_in_windows.contains(&work.table)) {
+                    table.restart(&state, true).await?;
+                }
+                *from
+            }
+            _ => {
+                let after_gap = matches!(start, Start::Gap(_));
+                plan_repair(&config, &state, &start, &mut epochs, false).await?;
                 // Without a stream since then, nothing that was read before counts.
                 for table in &mut work {
                     table.restart(&state, after_gap).await?;
@@ -92,12 +120,16 @@ impl Session {
             epochs.list.begin(log_end.insert)?;
             state.write_epochs(&epochs).await?;
         }
+        let fingerprint = prepare::fingerprint(&config, &tables, version_num);
+        // Ordinals that were given otherwise cannot be compared (M12).
+        let same = stored.as_ref().is_none_or(|stored| stored.fingerprint == fingerprint);
+        let held_below = if same { Lsn::ZERO } else { high };
         let checkpoint = Checkpoint {
             slot: slot_name.clone(),
             system_identifier: server.system_id,
             database: server.database,
             timeline: server.timeline,
-            fingerprint: String::new(),
+            fingerprint,
             lsn: from,
             high: None,
             settled: false,
@@ -126,6 +158,9 @@ impl Session {
             checkpoint,
             connection,
             log_end,
+            high,
+            held_below,
+            memory,
         })
     }
 }
@@ -134,15 +169,21 @@ impl Session {
 async fn plan_repair(
     config: &Config,
     state: &StateStore,
-    gap: &Gap,
+    start: &Start,
     epochs: &mut EpochRecord,
+    by_ids: bool,
 ) -> Result<(), PipelineError> {
+    let Start::Gap(gap) = start else { return Ok(()) };
     if config.on_gap == OnGap::Stop {
         return Err(PipelineError::Gap(format!(
             "{gap}; on_gap is `stop`: set on_gap: resync to read all tables again beside the stream"
         )));
     }
-    tracing::warn!(%gap, "a gap: all tables are read again beside the stream, and what is gone is swept");
+    if by_ids {
+        tracing::warn!(%gap, "a failover lost commits: the documents that were written of them are looked up again");
+    } else {
+        tracing::warn!(%gap, "a gap: all tables are read again beside the stream, and what is gone is swept");
+    }
     let at = match gap {
         Gap::Forked { at, .. } => {
             // LSNs of the two timelines are not comparable past the fork.
@@ -153,7 +194,7 @@ async fn plan_repair(
         | Gap::SlotLost { checkpoint, .. }
         | Gap::SlotAhead { checkpoint, .. } => *checkpoint,
     };
-    epochs.repair = Some(Repair { reason: gap.to_string(), lsn: at });
+    epochs.repair = Some(Repair { reason: gap.to_string(), lsn: at, by_ids });
     state.write_epochs(epochs).await?;
     Ok(())
 }

@@ -36,11 +36,11 @@ pub struct Prepared {
     pub indices: Vec<sink::Index>,
 }
 
-/// Is the server one that can be streamed from?
+/// Is the server one that can be streamed from? Returns its `server_version_num`.
 ///
 /// # Errors
 /// It is a standby, or does not write what logical decoding needs.
-pub async fn check_server(control: &tokio_postgres::Client) -> Result<(), PipelineError> {
+pub async fn check_server(control: &tokio_postgres::Client) -> Result<i32, PipelineError> {
     let facts = server::server_facts(control).await?;
     if facts.wal_level != "logical" {
         return Err(PipelineError::Configuration(format!(
@@ -55,7 +55,7 @@ pub async fn check_server(control: &tokio_postgres::Client) -> Result<(), Pipeli
             facts.version_num / 10_000
         )));
     }
-    Ok(())
+    Ok(facts.version_num)
 }
 
 /// Is the slot ours to use?
@@ -345,7 +345,19 @@ async fn has_documents(client: &Client, index: &sink::Index) -> Result<bool, Pip
 
 /// What a table's documents depend on. Other columns of the table do not count: what they need is a schema change.
 fn digest(table: &Table) -> String {
-    let text = format!("{:?}|{:?}|{:?}", table.spec, table.schema.row_filter, table.schema.partitioned);
+    hex_digest(&format!("{:?}|{:?}|{:?}", table.spec, table.schema.row_filter, table.schema.partitioned))
+}
+
+/// **M12**: what the ordinals of changes depend on. Which changes are published is decoded as it was when they were made,
+/// so only the names of the publications count.
+pub fn fingerprint(config: &Config, tables: &Tables, version_num: i32) -> String {
+    const ORDINAL_SCHEME: u32 = 1;
+    let ids: Vec<_> = tables.iter().map(|t| (t.schema.name.to_string(), &t.spec.id)).collect();
+    let publications = &config.postgres.publications;
+    hex_digest(&format!("{ORDINAL_SCHEME}|{}|{publications:?}|{ids:?}", version_num / 10_000))
+}
+
+fn hex_digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(16).fold(String::new(), |mut hex, byte| {
         use std::fmt::Write;
         let _ = write!(hex, "{byte:02x}");

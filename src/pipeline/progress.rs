@@ -12,7 +12,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 /// Counters; all of them only grow within a session.
@@ -27,7 +26,6 @@ pub struct Progress {
 struct Shared {
     tables: BTreeMap<TableNo, TableProgress>,
     session: Option<(Arc<StreamState>, Arc<Lanes>)>,
-    doubtful_until: Option<Instant>,
 }
 
 /// How far the windows of a table are.
@@ -121,20 +119,6 @@ impl Progress {
 
     pub(super) fn table_live(&self, table: TableNo) {
         self.table(table, |t| t.live = true);
-    }
-
-    /// The session ended: what it had in flight may be executed until `horizon` from now, and what it was in doubt about
-    /// stays in doubt for the next one.
-    pub(super) fn end_session(&self, horizon: Duration) {
-        let mut shared = self.shared();
-        let Some((_, lanes)) = &shared.session else { return };
-        let in_flight = (!lanes.is_empty()).then(|| Instant::now() + horizon);
-        shared.doubtful_until = shared.doubtful_until.max(lanes.doubtful_until()).max(in_flight);
-    }
-
-    /// Until when requests of this process's earlier sessions may be executed late.
-    pub(super) fn doubtful_until(&self) -> Option<Instant> {
-        self.shared().doubtful_until
     }
 
     /// The tables whose windows are being read, or were in this session.

@@ -2,6 +2,7 @@
 
 use super::{
     error::{Meaning, PipelineError},
+    memory::Memory,
     progress::Progress,
     session::{End, Session},
 };
@@ -33,19 +34,18 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<End, PipelineError> {
     let (mut has_run, mut attempt, mut said_busy) = (false, 0_u32, false);
+    let memory = Arc::new(Memory::default());
     loop {
         let opening = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(End::Stopped),
-            opening = Box::pin(Session::open(config.clone())) => opening,
+            opening = Box::pin(Session::open(config.clone(), memory.clone())) => opening,
         };
         let begun = Instant::now();
         let result = match opening {
             Ok(session) => {
                 (has_run, said_busy) = (true, false);
-                let result = Box::pin(session.run(progress.clone(), until_caught_up, stop.clone())).await;
-                progress.end_session(config.limits.late_request_horizon);
-                result
+                Box::pin(session.run(progress.clone(), until_caught_up, stop.clone())).await
             }
             Err(error) => Err(error),
         };

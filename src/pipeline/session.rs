@@ -1,15 +1,18 @@
 //! A session: everything between acquiring the slot and losing it.
 //!
-//! A session is built from what the servers and the state documents say, never from what an earlier one remembered: on
-//! any loss it is dropped whole, and the next one goes on from the checkpoint. `opening` acquires the slot.
+//! A session is built from what the servers and the state documents say; what the process remembers of an earlier one
+//! (`memory`) only spares it work. On any loss it is dropped whole, and the next one goes on from the checkpoint.
+//! `opening` acquires the slot.
 
 use super::{
     bootstrap::{Bootstrap, Work},
     checkpoint::CheckpointKeeper,
     deliver::Deliverer,
     error::PipelineError,
+    high::HighMark,
     intake::Intake,
     lookups::Lookups,
+    memory::Memory,
     progress::Progress,
     reader::{Reader, ReaderError, StreamState},
     requests::RequestHandler,
@@ -75,6 +78,11 @@ pub struct Session {
     pub(super) log_end: LogEnd,
     /// Until when requests of an earlier holder of the slot may be executed late.
     pub(super) others_until: Option<Instant>,
+    /// **M7**: the highest position whose content may be in the indices.
+    pub(super) high: Lsn,
+    /// **M12**: commits below it get the held ordinal.
+    pub(super) held_below: Lsn,
+    pub(super) memory: Arc<Memory>,
 }
 
 impl Session {
@@ -93,8 +101,16 @@ impl Session {
             limits(&self.config),
             Tracker::new(from),
             !self.work.is_empty(),
-            self.others_until.max(progress.doubtful_until()),
+            self.others_until.max(self.memory.lock().doubtful_until),
         ));
+        let state = Arc::new(self.state);
+        let high = Arc::new(HighMark::new(state.clone(), self.epochs.list.clone(), self.high));
+        let _remember = RememberOnDrop {
+            memory: self.memory.clone(),
+            lanes: lanes.clone(),
+            high: high.clone(),
+            horizon: self.config.limits.late_request_horizon,
+        };
         let stream = Arc::new(StreamState::new(from));
         progress.begin_session(stream.clone(), lanes.clone());
         let intake = Intake::new(
@@ -103,6 +119,7 @@ impl Session {
             self.epochs.list.clone(),
             TypeCatalog::new(),
             self.log_end.next_xid,
+            self.held_below,
             self.config.bulk.max_document_bytes,
         );
         let (requests, asked) = mpsc::unbounded_channel();
@@ -127,13 +144,14 @@ impl Session {
             highest_version: AtomicU64::new(
                 self.epochs.list.version(self.log_end.insert, crate::model::ORDINAL_HELD)?.0,
             ),
+            high: high.clone(),
+            memory: self.memory.clone(),
         });
         let mut senders = JoinSet::new();
         for lane in 0..lanes.count() {
             let (deliverer, session) = (deliverer.clone(), session.clone());
             senders.spawn(async move { deliverer.run(lane, &session).await });
         }
-        let state = Arc::new(self.state);
         let bootstrap = Bootstrap {
             config: self.config.clone(),
             state: state.clone(),
@@ -142,6 +160,8 @@ impl Session {
             lanes: lanes.clone(),
             progress: progress.clone(),
             epochs: self.epochs.list.clone(),
+            high: high.clone(),
+            memory: self.memory.clone(),
         };
         let mut bootstrap = AbortOnDrop::spawn(bootstrap.fill(self.work));
         let mut filled = false;
@@ -152,6 +172,7 @@ impl Session {
             self.checkpoint,
             lanes.clone(),
             stream.clone(),
+            high,
         );
         let mut keeping = AbortOnDrop::spawn(keeper.run(drained.clone()));
         let handler = RequestHandler {
@@ -188,6 +209,7 @@ impl Session {
                     if self.epochs.repair.is_some() {
                         let repaired = EpochRecord { list: self.epochs.list.clone(), repair: None };
                         state.write_epochs(&repaired).await?;
+                        self.memory.lock().phantoms = None;
                         tracing::info!("the gap is repaired");
                     }
                 }
@@ -291,6 +313,24 @@ struct LeaveOnDrop(Arc<StreamState>);
 impl Drop for LeaveOnDrop {
     fn drop(&mut self) {
         self.0.leave();
+    }
+}
+
+/// Tells the next session of the process what this one knew, however it ends.
+struct RememberOnDrop {
+    memory: Arc<Memory>,
+    lanes: Arc<Lanes>,
+    high: Arc<HighMark>,
+    horizon: Duration,
+}
+
+impl Drop for RememberOnDrop {
+    fn drop(&mut self) {
+        let mut memory = self.memory.lock();
+        // What is in flight may be executed as long as the horizon from now.
+        let in_flight = (!self.lanes.is_empty()).then(|| Instant::now() + self.horizon);
+        memory.doubtful_until = memory.doubtful_until.max(self.lanes.doubtful_until()).max(in_flight);
+        memory.high = Some(self.high.stopped());
     }
 }
 

@@ -19,7 +19,8 @@ pub use error::{Class, Result, SinkError};
 pub use index::{Index, IndexDefinition, Owner, Source};
 pub use outcome::{Answer, BULK_PARAMETERS, Outcome, read_bulk_answer};
 pub use record::{
-    Checkpoint, EpochRecord, Floor, High, Repair, Stored, TableRecord, TableState, WindowRecord, WindowState,
+    Checkpoint, EpochRecord, Floor, High, Repair, StoppedHigh, Stored, TableRecord, TableState, WindowRecord,
+    WindowState,
 };
 pub use state::StateStore;
 pub use versions::{Listed, Versions};

@@ -24,7 +24,15 @@ pub(crate) fn intake(position: Lsn) -> Result<(Arc<Lanes>, Intake), Box<dyn Erro
     let lanes = Arc::new(Lanes::new(LIMITS, Tracker::new(position), false, None));
     let tables = Arc::new(row::tables()?);
     let near = Xid(1000);
-    let intake = Intake::new(tables, lanes.clone(), Epochs::default(), TypeCatalog::new(), near, 20_000_000);
+    let intake = Intake::new(
+        tables,
+        lanes.clone(),
+        Epochs::default(),
+        TypeCatalog::new(),
+        near,
+        Lsn::ZERO,
+        20_000_000,
+    );
     Ok((lanes, intake))
 }
 
