@@ -1,7 +1,9 @@
 //! Delivery: one task per lane takes batches, decides their lookups, sends them until everything is answered, buries
 //! what cannot be applied, and only then lets the position move (G1).
 
-use super::{high::HighMark, lookups::Lookups, memory::Memory, progress::Progress, tables::Tables};
+use super::{
+    high::HighMark, lookups::Lookups, memory::Memory, progress::Progress, reader::StreamState, tables::Tables,
+};
 use crate::{
     lanes::{Batch, Burial, Delivery, EntryKind, Lanes, Next, SealedBody, Trouble},
     map::key_of_plain,
@@ -46,6 +48,8 @@ pub struct Deliverer {
     pub highest_version: AtomicU64,
     /// **M7**.
     pub high: Arc<HighMark>,
+    /// The session that holds the slot; `None` without a stream.
+    pub stream: Option<Arc<StreamState>>,
     /// Where the ids are noted.
     pub memory: Arc<Memory>,
 }
@@ -99,6 +103,10 @@ impl Deliverer {
         while let Some(part) = delivery.part() {
             let request = batch.request(&body, part);
             let actions = part.len();
+            while self.stream.as_ref().is_some_and(|stream| !stream.holds_slot()) {
+                // The reader finds out, and this session ends.
+                tokio::time::sleep(FIRST_WAIT).await;
+            }
             let is_delete = |i: usize| batch.entry(part[i]).kind == EntryKind::Delete;
             let answer = self.client.bulk(request, actions, is_delete, self.require_alias).await;
             self.progress.answered(&answer, actions);

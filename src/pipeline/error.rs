@@ -103,7 +103,7 @@ impl PipelineError {
             E::Query(error) => query(error),
             // Another instance was quicker: it has, or is about to take, the slot.
             E::Sink(SinkError::Superseded { .. }) => Meaning::Busy,
-            E::Reader(ReaderError::Silent(_)) => Meaning::Transient,
+            E::Reader(ReaderError::Silent(_) | ReaderError::Paused(_)) => Meaning::Transient,
             E::Sink(error) => match error.class() {
                 sink::Class::Transient => Meaning::Transient,
                 sink::Class::Fatal => Meaning::NeedsCure,

@@ -17,6 +17,7 @@ pub mod error;
 pub mod high;
 pub mod intake;
 mod journal;
+mod lease;
 pub mod lookups;
 pub mod memory;
 pub mod oneshot;

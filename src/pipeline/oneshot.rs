@@ -73,6 +73,7 @@ pub async fn backfill(
         epochs: epochs.clone(),
         highest_version: AtomicU64::new(epochs.version(insert, ORDINAL_HELD)?.0),
         high: high.clone(),
+        stream: None,
         memory: Arc::default(),
     });
     let end = CancellationToken::new();

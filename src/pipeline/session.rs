@@ -145,6 +145,7 @@ impl Session {
                 self.epochs.list.version(self.log_end.insert, crate::model::ORDINAL_HELD)?.0,
             ),
             high: high.clone(),
+            stream: Some(stream.clone()),
             memory: self.memory.clone(),
         });
         let mut senders = JoinSet::new();
