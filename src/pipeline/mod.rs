@@ -10,6 +10,7 @@
 //!          └─ checkpoint:     tracker → state document → reader
 //! ```
 
+mod beside;
 pub mod bootstrap;
 mod checkpoint;
 pub mod deliver;
