@@ -13,7 +13,7 @@ mod time;
 mod types;
 
 pub use document::Refusal;
-pub use id::{MissingKey, key_of_plain};
+pub use id::{MissingKey, key_of_plain, plain_of_key};
 pub use mapping::{BadFieldName, properties};
 pub use ordinal::{Ordinals, Place};
 pub use plan::{IdBuffers, MissingIdColumn, TablePlan, TableSpec};

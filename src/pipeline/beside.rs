@@ -9,6 +9,7 @@ use super::{
     deliver::Deliverer,
     error::PipelineError,
     high::HighMark,
+    letters::Letters,
     lookups::Lookups,
     prepare::{self, Prepared},
     progress::Progress,
@@ -55,7 +56,7 @@ pub(super) struct Beside {
 }
 
 /// The lanes of a writer: they end only where pg2os has a defect.
-pub(super) type LaneTasks = JoinSet<()>;
+pub(super) type LaneTasks = JoinSet<Result<(), PipelineError>>;
 
 impl Beside {
     /// Connects both servers, prepares what is missing in OpenSearch, and takes the floor. `what` names the process to
@@ -75,8 +76,8 @@ impl Beside {
         let server = identity_of(&primary).await?;
         let schemas = prepare::schemas(&primary, &config).await?;
         let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
-        let dead_letters =
-            DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
+        let store = DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
+        let letters = Letters::load(store, config.limits.dead_letters).await?;
         let Prepared { tables, work, indices } =
             prepare::tables(&config, &client, &state, schemas, &server).await?;
         let epochs = prepare::epochs(&client, &state, &indices).await?.list;
@@ -88,7 +89,7 @@ impl Beside {
             lanes: lanes.clone(),
             tables: tables.clone(),
             client,
-            dead_letters,
+            letters,
             lookups: Lookups::new(&config, name.clone(), tables.clone()),
             require_alias: indices.iter().all(|index| index.is_alias),
             progress: progress.clone(),

@@ -2,13 +2,14 @@
 //! what cannot be applied, and only then lets the position move (G1).
 
 use super::{
-    high::HighMark, lookups::Lookups, memory::Memory, progress::Progress, reader::StreamState, tables::Tables,
+    error::PipelineError, high::HighMark, letters::Letters, lookups::Lookups, memory::Memory,
+    progress::Progress, reader::StreamState, tables::Tables,
 };
 use crate::{
     lanes::{Batch, Burial, Delivery, EntryKind, Lanes, Next, SealedBody, Trouble},
     map::key_of_plain,
     model::{Epochs, Lsn, ORDINAL_HELD, Version},
-    sink::{ActionKind, Answer, Client, DeadLetter, DeadLetters, Outcome},
+    sink::{ActionKind, Answer, Client, DeadLetter, Outcome},
 };
 use std::{
     collections::HashMap,
@@ -35,7 +36,7 @@ pub struct Deliverer {
     /// OpenSearch.
     pub client: Client,
     /// Where refused actions go.
-    pub dead_letters: DeadLetters,
+    pub letters: Letters,
     /// Current rows.
     pub lookups: Lookups,
     /// Does every target stand behind an alias?
@@ -56,23 +57,34 @@ pub struct Deliverer {
 
 impl Deliverer {
     /// Sends the batches of lane `number` until `stop`.
-    pub async fn run(&self, number: usize, stop: &CancellationToken) {
+    ///
+    /// # Errors
+    /// Too many documents are refused; nothing more is sent.
+    pub async fn run(&self, number: usize, stop: &CancellationToken) -> Result<(), PipelineError> {
         let mut said = Said::default();
         loop {
             let batch = tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return Ok(()),
                 batch = self.lanes.next_batch(number) => batch,
             };
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
-                (batch, body) = self.deliver(number, batch, &mut said) => self.lanes.answered(number, batch, body),
+                () = stop.cancelled() => return Ok(()),
+                delivered = self.deliver(number, batch, &mut said) => {
+                    let (batch, body) = delivered?;
+                    self.lanes.answered(number, batch, body);
+                }
             }
         }
     }
 
-    async fn deliver(&self, lane: usize, mut batch: Batch, said: &mut Said) -> (Batch, SealedBody) {
+    async fn deliver(
+        &self,
+        lane: usize,
+        mut batch: Batch,
+        said: &mut Said,
+    ) -> Result<(Batch, SealedBody), PipelineError> {
         let mut attempt = 0;
         let looked_up = loop {
             match self.lookups.resolve(&mut batch).await {
@@ -96,10 +108,11 @@ impl Deliverer {
             kind: "refused_by_pg2os".to_owned(),
             reason: batch.reason(batch.entry(entry)).to_owned(),
         });
-        self.bury(lane, &batch, &body, refused.collect(), said).await;
+        self.bury(lane, &batch, &body, refused.collect(), said).await?;
 
         let mut delivery =
             Delivery::new(batch.live(|kind| matches!(kind, EntryKind::Index | EntryKind::Delete)));
+        let mut refused = vec![];
         while let Some(part) = delivery.part() {
             let request = batch.request(&body, part);
             let actions = part.len();
@@ -116,7 +129,8 @@ impl Deliverer {
             let highest = self.highest_version(&answer).await;
             let next = delivery.on_answer(answer, highest);
             let buried = delivery.take_buried();
-            self.bury(lane, &batch, &body, buried, said).await;
+            refused.extend(buried.iter().map(|burial| burial.entry));
+            self.bury(lane, &batch, &body, buried, said).await?;
             match next {
                 Next::Go => said.cured(lane),
                 Next::Wait { at_most, trouble } => {
@@ -125,7 +139,9 @@ impl Deliverer {
                 }
             }
         }
-        (batch, body)
+        let target = |at: u32| &self.tables.get(batch.entry(at).table).target;
+        self.letters.resolve(&batch, target, &refused).await;
+        Ok((batch, body))
     }
 
     /// The highest version that this source can have given by now; asked anew only where a conflict lies above.
@@ -154,6 +170,9 @@ impl Deliverer {
     }
 
     /// Makes dead letters durable; until then the batch is not answered.
+    ///
+    /// # Errors
+    /// There are too many.
     async fn bury(
         &self,
         lane: usize,
@@ -161,12 +180,13 @@ impl Deliverer {
         body: &SealedBody,
         burials: Vec<Burial>,
         said: &mut Said,
-    ) {
+    ) -> Result<(), PipelineError> {
         if burials.is_empty() {
-            return;
+            return Ok(());
         }
         let letters: Vec<DeadLetter> =
             burials.iter().map(|burial| self.letter(batch, body, burial)).collect();
+        self.letters.admit(&letters)?;
         for letter in &letters {
             tracing::warn!(
                 index = letter.index,
@@ -177,13 +197,14 @@ impl Deliverer {
             );
         }
         let mut attempt = 0;
-        while let Err(error) = self.dead_letters.write(&letters).await {
+        while let Err(error) = self.letters.write(&letters).await {
             let trouble = format!("a dead letter cannot be written, so the position does not move: {error}");
             said.trouble(lane, &Trouble::NeedsCure(trouble));
             attempt += 1;
             pause(attempt).await;
         }
         self.progress.buried(letters.len() as u64);
+        Ok(())
     }
 
     fn letter(&self, batch: &Batch, body: &SealedBody, burial: &Burial) -> DeadLetter {

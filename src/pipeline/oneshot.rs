@@ -4,6 +4,7 @@ use super::{
     beside::Beside,
     error::PipelineError,
     progress::Progress,
+    session::ended,
     windows::{self, Range},
 };
 use crate::{config::Config, lanes::TableNo, source::window::WindowRange};
@@ -52,7 +53,7 @@ pub async fn backfill(
                 Some(result) => result.map_err(|_| PipelineError::Ended("a window reader"))??,
                 None => return Ok(()),
             },
-            Some(_) = lanes.join_next() => return Err(PipelineError::Ended("a lane")),
+            Some(result) = lanes.join_next() => return Err(ended(result, "a lane")),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     error::PipelineError,
+    letters::Letters,
     memory::Memory,
     position::{self, Gap, Start},
     prepare::{self, Prepared},
@@ -53,8 +54,8 @@ impl Session {
         let found = slot::find(&control, &config.postgres.slot).await?;
         prepare::check_slot(&config.postgres.slot, found.as_ref(), &server.database)?;
         let schemas = prepare::published(&control, &config, schemas).await?;
-        let dead_letters =
-            DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
+        let store = DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
+        let letters = Letters::load(store, config.limits.dead_letters).await?;
         let Prepared { tables, mut work, indices } =
             prepare::tables(&config, &client, &state, schemas, &server).await?;
         let mut epochs = prepare::epochs(&client, &state, &indices).await?;
@@ -150,7 +151,7 @@ impl Session {
             control,
             state,
             client,
-            dead_letters,
+            letters,
             tables: Arc::new(tables),
             work,
             require_alias,

@@ -11,6 +11,7 @@ use super::{
     error::PipelineError,
     high::HighMark,
     intake::Intake,
+    letters::Letters,
     lookups::Lookups,
     memory::Memory,
     progress::Progress,
@@ -23,7 +24,7 @@ use crate::{
     config::{BackfillOrder, Config},
     lanes::{LaneLimits, Lanes},
     model::{Lsn, TypeCatalog},
-    sink::{self, Checkpoint, DeadLetters, EpochRecord, StateStore},
+    sink::{self, Checkpoint, EpochRecord, StateStore},
     source::{self, position::LogEnd, replication::ReplicationConnection},
 };
 use std::{
@@ -68,7 +69,7 @@ pub struct Session {
     pub(super) control: tokio_postgres::Client,
     pub(super) state: StateStore,
     pub(super) client: sink::Client,
-    pub(super) dead_letters: DeadLetters,
+    pub(super) letters: Letters,
     pub(super) tables: Arc<Tables>,
     pub(super) work: Vec<Work>,
     pub(super) require_alias: bool,
@@ -136,7 +137,7 @@ impl Session {
             lanes: lanes.clone(),
             tables: self.tables.clone(),
             client: self.client.clone(),
-            dead_letters: self.dead_letters,
+            letters: self.letters,
             lookups: Lookups::new(&self.config, name, self.tables.clone()),
             require_alias: self.require_alias,
             progress: progress.clone(),
@@ -202,7 +203,7 @@ impl Session {
                 }
                 result = &mut handling.0 => return Err(ended(result, "the handler of requests")),
                 result = &mut keeping.0 => return Err(ended(result, "the checkpoint keeper")),
-                Some(_) = senders.join_next() => return Err(PipelineError::Ended("a lane")),
+                Some(result) = senders.join_next() => return Err(ended(result, "a lane")),
                 result = &mut bootstrap.0, if !filled => {
                     result.map_err(|_| PipelineError::Ended("the backfill"))??;
                     filled = true;
@@ -351,7 +352,10 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 /// The error of a task that should have gone on.
-fn ended(result: Result<Result<(), PipelineError>, JoinError>, what: &'static str) -> PipelineError {
+pub(super) fn ended(
+    result: Result<Result<(), PipelineError>, JoinError>,
+    what: &'static str,
+) -> PipelineError {
     match result {
         Ok(Err(error)) => error,
         Ok(Ok(())) | Err(_) => PipelineError::Ended(what),

@@ -8,6 +8,7 @@
 mod adopted;
 mod changes;
 mod convergence;
+mod dead_letters;
 mod faults;
 mod gaps;
 mod refusals;
