@@ -2,4 +2,4 @@
 
 mod tracker;
 
-pub use tracker::{Sequence, Ticket, Tracker};
+pub use tracker::{Hold, Sequence, Ticket, Tracker};

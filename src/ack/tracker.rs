@@ -2,7 +2,8 @@
 //!
 //! The acknowledged position is the end of the last commit before the oldest action in flight: contiguous, never a
 //! maximum. A batch takes one ticket for the oldest transaction in it and gives it back when every one of its actions
-//! is durable in OpenSearch or in the dead letters. A BEGIN without its COMMIT is in flight.
+//! is durable in OpenSearch or in the dead letters. A BEGIN without its COMMIT is in flight. What waits to be repeated
+//! after a doubt (**M5**) holds the acknowledged position, but not the answered one.
 
 use crate::model::Lsn;
 use std::collections::{BTreeMap, VecDeque};
@@ -11,23 +12,78 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Sequence(u64);
 
-/// The right of a batch to hold the position back.
+/// The right of a batch to hold both positions back until it is answered.
 #[derive(Debug)]
 #[must_use = "a ticket that is not given back holds the position for ever"]
 pub struct Ticket(Sequence);
+
+/// The right of a delete that must be sent once more (**M5**) to hold the acknowledged position back until then.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[must_use = "a hold that is not released holds the position for ever"]
+pub struct Hold(Sequence);
 
 /// See the module.
 #[derive(Debug)]
 pub struct Tracker {
     last: Sequence,
     open: bool,
-    /// Ends of commits that are not acknowledged yet, oldest first.
-    ends: VecDeque<(Sequence, Lsn)>,
-    /// Tickets out, by transaction.
-    tickets: BTreeMap<Sequence, usize>,
-    newest_ticket: Sequence,
-    position: Lsn,
     received: Lsn,
+    /// Every action was answered once.
+    answered: Line,
+    /// Every action is durable, and no delete of it waits for its repetition.
+    durable: Line,
+}
+
+/// One contiguous position and what holds it back.
+#[derive(Debug)]
+struct Line {
+    position: Lsn,
+    /// Ends of commits past the position, oldest first.
+    ends: VecDeque<(Sequence, Lsn)>,
+    /// Tickets and holds out, by transaction.
+    held: BTreeMap<Sequence, usize>,
+    newest: Sequence,
+}
+
+impl Line {
+    fn new(position: Lsn) -> Self {
+        Line { position, ends: VecDeque::new(), held: BTreeMap::new(), newest: Sequence(0) }
+    }
+
+    fn passed(&mut self, last: Sequence, end: Lsn) {
+        match self.ends.back_mut() {
+            // Nothing was taken in between, so the two ends become due together.
+            Some(back) if self.newest <= back.0 => *back = (last, end),
+            _ => self.ends.push_back((last, end)),
+        }
+        self.settle();
+    }
+
+    fn take(&mut self, sequence: Sequence) {
+        *self.held.entry(sequence).or_default() += 1;
+        self.newest = self.newest.max(sequence);
+    }
+
+    fn give_back(&mut self, sequence: Sequence) {
+        if let Some(count) = self.held.get_mut(&sequence) {
+            *count -= 1;
+            if *count == 0 {
+                self.held.remove(&sequence);
+            }
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let oldest = self.held.keys().next().copied();
+        while let Some(&(sequence, end)) = self.ends.front() {
+            if oldest.is_some_and(|oldest| oldest <= sequence) {
+                return;
+            }
+            self.position = self.position.max(end);
+            self.ends.pop_front();
+        }
+    }
 }
 
 impl Tracker {
@@ -36,11 +92,9 @@ impl Tracker {
         Tracker {
             last: Sequence(0),
             open: false,
-            ends: VecDeque::new(),
-            tickets: BTreeMap::new(),
-            newest_ticket: Sequence(0),
-            position,
             received: position,
+            answered: Line::new(position),
+            durable: Line::new(position),
         }
     }
 
@@ -62,35 +116,42 @@ impl Tracker {
             return;
         }
         self.received = end;
-        match self.ends.back_mut() {
-            // No ticket was taken in between, so the two ends become due together.
-            Some(back) if self.newest_ticket <= back.0 => *back = (self.last, end),
-            _ => self.ends.push_back((self.last, end)),
-        }
-        self.settle();
+        self.answered.passed(self.last, end);
+        self.durable.passed(self.last, end);
     }
 
     /// Takes a ticket for the transaction that is open.
     pub fn ticket(&mut self) -> Ticket {
-        *self.tickets.entry(self.last).or_default() += 1;
-        self.newest_ticket = self.last;
+        self.answered.take(self.last);
+        self.durable.take(self.last);
         Ticket(self.last)
     }
 
     /// Every action of the ticket's batch is durable.
     pub fn give_back(&mut self, ticket: Ticket) {
-        if let Some(count) = self.tickets.get_mut(&ticket.0) {
-            *count -= 1;
-            if *count == 0 {
-                self.tickets.remove(&ticket.0);
-            }
-        }
-        self.settle();
+        let hold = self.answered(ticket);
+        self.release(hold);
+    }
+
+    /// Every action of the ticket's batch was answered, but a delete of it is to be sent once more.
+    pub fn answered(&mut self, ticket: Ticket) -> Hold {
+        self.answered.give_back(ticket.0);
+        Hold(ticket.0)
+    }
+
+    /// The repetition was answered.
+    pub fn release(&mut self, hold: Hold) {
+        self.durable.give_back(hold.0);
     }
 
     /// The position that may be acknowledged: every commit that ends at or before it is durable.
     pub fn position(&self) -> Lsn {
-        self.position
+        self.durable.position
+    }
+
+    /// Every commit that ends at or before it was answered once; repetitions do not count.
+    pub fn answered_position(&self) -> Lsn {
+        self.answered.position
     }
 
     /// End of the last commit or keepalive received outside a transaction.
@@ -98,20 +159,9 @@ impl Tracker {
         self.received
     }
 
-    /// Is nothing in flight, no open transaction either?
+    /// Is nothing in flight or held, no open transaction either?
     pub fn is_idle(&self) -> bool {
-        !self.open && self.tickets.is_empty()
-    }
-
-    fn settle(&mut self) {
-        let oldest = self.tickets.keys().next().copied();
-        while let Some(&(sequence, end)) = self.ends.front() {
-            if oldest.is_some_and(|oldest| oldest <= sequence) {
-                return;
-            }
-            self.position = self.position.max(end);
-            self.ends.pop_front();
-        }
+        !self.open && self.durable.held.is_empty()
     }
 }
 
@@ -148,6 +198,21 @@ mod tests {
         assert_eq!(t.position(), Lsn(10));
         t.commit(Lsn(50));
         assert_eq!(t.position(), Lsn(50));
+    }
+
+    #[test]
+    fn m5_a_delete_in_doubt_holds_what_may_be_acknowledged_and_not_what_is_answered() {
+        let mut t = Tracker::new(Lsn(10));
+        t.begin();
+        let ticket = t.ticket();
+        t.commit(Lsn(20));
+        let hold = t.answered(ticket);
+        t.passed(Lsn(30));
+        assert_eq!((t.position(), t.answered_position()), (Lsn(10), Lsn(30)));
+        assert!(!t.is_idle());
+        t.release(hold);
+        assert_eq!(t.position(), Lsn(30));
+        assert!(t.is_idle());
     }
 
     #[derive(Debug, Clone)]

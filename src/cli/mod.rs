@@ -2,6 +2,7 @@
 
 pub mod backfill;
 pub mod config;
+pub mod dead_letters;
 pub mod exit;
 pub mod log;
 pub mod progress;
@@ -55,6 +56,16 @@ Examples:
   pg2os --config shop.yaml status --json --max-lag 5m     (ends with 3 when further behind)
   pg2os --config shop.yaml status --max-lag 5m/1GB";
 
+const DEAD_LETTERS_EXAMPLES: &str = "\
+A dead letter is a document that OpenSearch refused for its own fault, kept with the reason. Retrying reads
+its row again. A later change of the row that succeeds resolves its letter by itself.
+
+Examples:
+  pg2os --config shop.yaml dead-letters list
+  pg2os --config shop.yaml dead-letters show events/4711
+  pg2os --config shop.yaml dead-letters retry               all of them, once the cause is cured
+  pg2os --config shop.yaml dead-letters drop --all";
+
 const CONFIG_EXAMPLES: &str = "\
 Examples:
   pg2os --config shop.yaml config                         ends with 2 and all problems where there are any
@@ -105,6 +116,16 @@ pub enum Command {
         /// Its flags.
         #[command(flatten)]
         args: status::StatusArgs,
+        /// A table without a file.
+        #[command(flatten)]
+        table: TableArgs,
+    },
+    /// List, show, retry or drop documents that OpenSearch refused
+    #[command(after_help = DEAD_LETTERS_EXAMPLES)]
+    DeadLetters {
+        /// What to do.
+        #[command(subcommand)]
+        command: dead_letters::DeadLettersCommand,
         /// A table without a file.
         #[command(flatten)]
         table: TableArgs,
@@ -165,6 +186,9 @@ impl Cli {
             Command::Config { table, .. } => config::print_effective(&read(table, false)?),
             Command::Run { args, table } => block_on(run::run(read(table, false)?.config, args)),
             Command::Status { args, table } => block_on(status::run(read(table, false)?.config, args)),
+            Command::DeadLetters { command, table } => {
+                block_on(dead_letters::run(read(table, false)?.config, command))
+            }
             Command::Backfill { mut args, table } => {
                 args.tables.clone_from(&table.table);
                 let config = read(table, true)?.config;

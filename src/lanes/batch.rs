@@ -3,13 +3,21 @@
 //! **M1**: inside a batch the action with the highest version of a document stays, of equal ones the last. A document is
 //! an id and its routing: one id under two routings lies on two shards. Where both are the same shard, versions decide.
 
-use super::action::{Action, Change, LookupKey, TableNo, Target};
-use crate::{ack::Ticket, map::escape_into, model::Version};
+use super::{
+    action::{Action, Change, LookupKey, TableNo, Target},
+    repeat::Repeat,
+};
+use crate::{
+    ack::{Hold, Ticket},
+    map::escape_into,
+    model::Version,
+};
 use bytes::Bytes;
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     ops::Range,
+    sync::Arc,
 };
 
 /// What an entry does.
@@ -68,8 +76,11 @@ pub struct Batch {
     lookups: Vec<LookupKey>,
     reasons: Vec<Box<str>>,
     live: usize,
+    highest: Version,
     /// Holds the stream's position back until the batch is answered.
     pub(super) ticket: Option<Ticket>,
+    /// What the repeated deletes in it hold back.
+    pub(super) holds: Vec<Arc<Hold>>,
     /// The windows that have rows in the batch.
     pub(super) windows: Vec<super::window::WindowRows>,
 }
@@ -92,19 +103,91 @@ impl Batch {
 
     /// Adds an action, merging it with what is there of its document.
     pub fn push(&mut self, action: &Action<'_>, hash: u64) -> Pushed {
+        if self.merge(action.target.table, (action.id, action.routing), action.version, hash)
+            == Pushed::Swallowed
+        {
+            return Pushed::Swallowed;
+        }
+        let at = self.append(action, hash);
+        self.by_hash.insert(hash, at);
+        Pushed::Kept
+    }
+
+    /// **M1**: makes way for an action of a document, an id and its routing, unless a higher version of it is there.
+    fn merge(
+        &mut self,
+        table: TableNo,
+        (id, routing): (&[u8], &[u8]),
+        version: Version,
+        hash: u64,
+    ) -> Pushed {
         if let Some(&at) = self.by_hash.get(&hash) {
             let old = &self.entries[at as usize];
-            let same = old.table == action.target.table && self.id_of(old) == action.id;
-            if same && self.routing_of(old) == action.routing {
-                if old.version > action.version {
+            if old.table == table && self.id_of(old) == id && self.routing_of(old) == routing {
+                if old.version > version {
                     return Pushed::Swallowed;
                 }
                 self.bury(at as usize);
             }
         }
-        let at = self.append(action, hash);
-        self.by_hash.insert(hash, at);
         Pushed::Kept
+    }
+
+    /// **M5**: adds a delete for the second time.
+    pub(super) fn push_repeat(&mut self, repeat: Repeat) {
+        self.holds.extend(repeat.hold);
+        if self.merge(repeat.table, (&repeat.id, &repeat.routing), repeat.version, repeat.hash)
+            == Pushed::Swallowed
+        {
+            return;
+        }
+        let id = self.keep(&repeat.id);
+        let plain_id = if repeat.plain_id == repeat.id { id.clone() } else { self.keep(&repeat.plain_id) };
+        let routing = self.keep(&repeat.routing);
+        let start = self.body.len() as u32;
+        self.body.extend_from_slice(&repeat.line);
+        self.by_hash.insert(repeat.hash, self.entries.len() as u32);
+        self.entries.push(Entry {
+            kind: EntryKind::Delete,
+            table: repeat.table,
+            version: repeat.version,
+            hash: repeat.hash,
+            live: true,
+            lines: start..self.body.len() as u32,
+            document: start..start,
+            id,
+            plain_id,
+            routing,
+            extra: 0,
+        });
+        self.live += 1;
+    }
+
+    /// The deletes of an answered batch for which `due` names a time, to be sent once more then.
+    pub(super) fn repeats<T>(&self, body: &SealedBody, due: impl Fn(u64) -> Option<T>) -> Vec<(T, Repeat)> {
+        let deletes = self.entries.iter().filter(|e| e.live && e.kind == EntryKind::Delete);
+        let repeat = |e: &Entry| Repeat {
+            table: e.table,
+            version: e.version,
+            hash: e.hash,
+            id: self.id_of(e).into(),
+            plain_id: self.plain_id_of(e).into(),
+            routing: self.routing_of(e).into(),
+            line: body.0[e.lines.start as usize..e.lines.end as usize].into(),
+            hold: None,
+        };
+        deletes.filter_map(|e| Some((due(e.hash)?, repeat(e)))).collect()
+    }
+
+    /// Hashes of the ids that the entries numbered `part` index.
+    pub(super) fn indexed<'a>(&'a self, part: &'a [u32]) -> impl Iterator<Item = u64> + 'a {
+        part.iter().map(|at| self.entry(*at)).filter(|e| e.kind == EntryKind::Index).map(|e| e.hash)
+    }
+
+    fn keep(&mut self, id: &[u8]) -> Range<u32> {
+        let start = self.ids.len() as u32;
+        self.ids.extend_from_slice(id);
+        start..self.ids.len() as u32
     }
 
     /// Decides a lookup: the current row's document, or a delete where the row is gone or outside the filter.
@@ -135,15 +218,9 @@ impl Batch {
     }
 
     fn append(&mut self, action: &Action<'_>, hash: u64) -> u32 {
-        let ids = |ids: &mut Vec<u8>, id: &[u8]| {
-            let start = ids.len() as u32;
-            ids.extend_from_slice(id);
-            start..ids.len() as u32
-        };
-        let id = ids(&mut self.ids, action.id);
-        let plain_id =
-            if action.plain_id == action.id { id.clone() } else { ids(&mut self.ids, action.plain_id) };
-        let routing = ids(&mut self.ids, action.routing);
+        let id = self.keep(action.id);
+        let plain_id = if action.plain_id == action.id { id.clone() } else { self.keep(action.plain_id) };
+        let routing = self.keep(action.routing);
         let start = self.body.len() as u32;
         let (mut document, mut extra) = (start..start, 0);
         let kind = match &action.change {
@@ -187,6 +264,7 @@ impl Batch {
             extra,
         });
         self.live += 1;
+        self.highest = self.highest.max(action.version);
         self.entries.len() as u32 - 1
     }
 
@@ -200,6 +278,21 @@ impl Batch {
         self.body.extend_from_slice(b"\",\"version\":");
         self.body.extend_from_slice(itoa::Buffer::new().format(action.version.0).as_bytes());
         self.body.extend_from_slice(b",\"version_type\":\"external_gte\"}}\n");
+    }
+
+    /// The highest version in it.
+    pub fn highest(&self) -> Version {
+        self.highest
+    }
+
+    /// Does it hold actions of the stream, and not rows of windows alone?
+    pub fn is_streamed(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    /// Tables, plain ids and routings of the actions that count.
+    pub fn ids(&self) -> impl Iterator<Item = (TableNo, &[u8], &[u8])> {
+        self.entries.iter().filter(|e| e.live).map(|e| (e.table, self.plain_id_of(e), self.routing_of(e)))
     }
 
     /// Numbers of the entries of `kind` that count, in order.
@@ -282,6 +375,7 @@ impl Batch {
         self.lookups.clear();
         self.reasons.clear();
         self.live = 0;
+        self.highest = Version::default();
     }
 
     /// The body of a request with the entries numbered `part`; all of them cost no copy.

@@ -3,7 +3,9 @@
 use super::{
     action::{Action, Change, TableNo, Target},
     batch::{Batch, Pushed, SealedBody},
+    doubt::Doubts,
     guard::{Guard, Verdict},
+    repeat::Repeats,
     window::WindowRows,
 };
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
     model::{Version, Xid},
 };
 use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
@@ -29,7 +31,14 @@ pub struct LaneLimits {
     pub flush_after: Duration,
     /// Deleted ids that the guards of all lanes may keep together.
     pub guarded_deletes: usize,
+    /// Bytes of the deletes of all lanes that may wait to be repeated.
+    pub repeat_bytes: usize,
+    /// No request is executed later than this after it was sent (`limits.late_request_horizon`).
+    pub horizon: Duration,
 }
+
+/// Ids of all lanes together that can be in doubt one by one; beyond that all of them are.
+const DOUBTFUL_IDS: usize = 200_000;
 
 /// What became of a window's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,13 +84,16 @@ struct State {
     taken: u64,
     answered: u64,
     guard: Guard,
+    doubts: Doubts,
+    repeats: Repeats,
     /// Is any table still being read in windows?
     guarding: bool,
 }
 
 impl Lanes {
-    /// Empty lanes, for a stream whose position is followed by `tracker`.
-    pub fn new(limits: LaneLimits, tracker: Tracker, guarding: bool) -> Self {
+    /// Empty lanes, for a stream whose position is followed by `tracker`. Until `doubtful` requests of earlier senders may
+    /// be executed late.
+    pub fn new(limits: LaneLimits, tracker: Tracker, guarding: bool, doubtful: Option<Instant>) -> Self {
         let lane = || Lane {
             state: Mutex::new(State {
                 open: Batch::default(),
@@ -90,6 +102,8 @@ impl Lanes {
                 taken: 0,
                 answered: 0,
                 guard: Guard::new(limits.guarded_deletes / limits.lanes),
+                doubts: Doubts::new(limits.horizon, doubtful, DOUBTFUL_IDS / limits.lanes),
+                repeats: Repeats::new(limits.repeat_bytes / limits.lanes),
                 guarding,
             }),
             filled: Notify::new(),
@@ -201,46 +215,87 @@ impl Lanes {
         }
     }
 
-    /// Waits for the next batch of lane `number`: full, or old enough.
+    /// Waits for the next batch of lane `number`: full, old enough, or with deletes that are due to be repeated.
     pub async fn next_batch(&self, number: usize) -> Batch {
         let lane = &self.lanes[number];
         loop {
             let filled = lane.filled.notified();
-            let due = {
+            let wake = {
                 let mut state = lane.state();
-                match state.opened {
-                    Some(opened)
-                        if self.is_full(&state.open) || opened.elapsed() >= self.limits.flush_after =>
-                    {
-                        return lane.take(&mut state);
-                    }
-                    opened => opened.map(|opened| opened + self.limits.flush_after),
+                let now = Instant::now();
+                while state.open.len() < self.limits.batch_actions
+                    && let Some(repeat) = state.repeats.take_due(now)
+                {
+                    state.open.push_repeat(repeat);
+                    state.opened.get_or_insert(now);
                 }
+                let due = state.opened.map(|opened| opened + self.limits.flush_after);
+                if due.is_some_and(|due| due <= now || self.is_full(&state.open)) {
+                    return lane.take(&mut state);
+                }
+                [due, state.repeats.next_due()].into_iter().flatten().min()
             };
-            match due {
+            match wake {
                 None => filled.await,
-                Some(due) => {
+                Some(wake) => {
                     tokio::select! {
                         () = filled => {}
-                        () = tokio::time::sleep_until(due.into()) => {}
+                        () = tokio::time::sleep_until(wake.into()) => {}
                     }
                 }
             }
         }
     }
 
-    /// A batch of lane `number` was answered: its windows and the stream's position are told, its memory is kept.
+    /// The outcome of the request of lane `number` with the entries numbered `part` of `batch` is unknown (**M5**).
+    pub fn doubt(&self, number: usize, batch: &Batch, part: &[u32]) {
+        self.lanes[number].state().doubts.note(batch.indexed(part), Instant::now());
+    }
+
+    /// When what was in doubt somewhere may have no late effect any more; `None` where nothing is.
+    pub fn doubtful_until(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.lanes.iter().filter_map(|lane| lane.state().doubts.repeat_all_at(now)).max()
+    }
+
+    /// Is nothing in doubt, and no delete to be repeated?
+    pub fn is_settled(&self) -> bool {
+        self.is_empty() && self.doubtful_until().is_none() && self.tracker().is_idle()
+    }
+
+    /// Were there more deletes in doubt than there is memory for? The stream must begin again at the checkpoint.
+    pub fn doubts_overflowed(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.state().repeats.overflowed())
+    }
+
+    /// A batch of lane `number` was answered: its windows and the stream's position are told, its memory is kept. Its
+    /// deletes that are in doubt are kept to be repeated, and hold the position until then.
     pub fn answered(&self, number: usize, mut batch: Batch, body: SealedBody) {
         for window in batch.windows.drain(..) {
             window.leave();
         }
-        let ticket = batch.ticket.take();
-        batch.recycle(body);
+        let (ticket, holds) = (batch.ticket.take(), std::mem::take(&mut batch.holds));
         let mut state = self.lanes[number].state();
+        let now = Instant::now();
+        let repeats = match state.doubts.repeat_all_at(now) {
+            Some(_) => batch.repeats(&body, |hash| state.doubts.repeat_at(hash, now)),
+            None => vec![],
+        };
+        batch.recycle(body);
         state.spare.push(batch);
         state.answered += 1;
-        if let Some(ticket) = ticket {
-            self.tracker().give_back(ticket);
+        let mut tracker = self.tracker();
+        let held = ticket.map(|ticket| tracker.answered(ticket)).map(Arc::new);
+        let held: Vec<_> = held.into_iter().chain(holds).collect();
+        // Whose delete it is is not known any more; the oldest holds the others.
+        let oldest = if repeats.is_empty() { None } else { held.iter().min().cloned() };
+        for (due, mut repeat) in repeats {
+            repeat.hold.clone_from(&oldest);
+            state.repeats.push(due, repeat);
+        }
+        drop(oldest);
+        for hold in held.into_iter().filter_map(Arc::into_inner) {
+            tracker.release(hold);
         }
     }
 
@@ -313,66 +368,5 @@ impl Lane {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{lanes::Target, model::Lsn};
-
-    fn lanes(batch_bytes: usize) -> Lanes {
-        let limits = LaneLimits {
-            lanes: 1,
-            batch_bytes,
-            batch_actions: 1000,
-            flush_after: Duration::from_millis(5),
-            guarded_deletes: 100,
-        };
-        Lanes::new(limits, Tracker::new(Lsn(1)), true)
-    }
-
-    fn row<'a>(target: &'a Target, id: &'a [u8], version: u64, change: Change<'a>) -> Action<'a> {
-        Action { target, id, plain_id: id, routing: b"", version: Version(version), change }
-    }
-
-    #[tokio::test]
-    async fn a_position_moves_when_the_batch_with_its_action_is_answered() {
-        let (lanes, target) = (lanes(1 << 20), Target::new(TableNo(0), "t"));
-        lanes.tracker().begin();
-        lanes.push_change(&row(&target, b"1", 9, Change::Delete), Xid(7)).unwrap();
-        lanes.tracker().commit(Lsn(50));
-        let mut batch = lanes.next_batch(0).await;
-        assert_eq!(lanes.tracker().position(), Lsn(1));
-        assert!(!lanes.is_empty());
-        let body = batch.seal();
-        lanes.answered(0, batch, body);
-        assert_eq!(lanes.tracker().position(), Lsn(50));
-        assert!(lanes.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_full_lane_refuses_until_its_batch_is_taken() {
-        let (lanes, target) = (lanes(100), Target::new(TableNo(0), "t"));
-        lanes.tracker().begin();
-        lanes.push_change(&row(&target, b"1", 9, Change::Index(&[b'x'; 200])), Xid(7)).unwrap();
-        assert_eq!(lanes.push_change(&row(&target, b"2", 9, Change::Delete), Xid(7)), Err(0));
-        let _batch = lanes.next_batch(0).await;
-        lanes.room(0).await;
-        lanes.push_change(&row(&target, b"2", 9, Change::Delete), Xid(7)).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_window_is_answered_when_all_its_batches_are() {
-        let (lanes, target) = (lanes(1 << 20), Target::new(TableNo(0), "t"));
-        let window = WindowRows::new("10:10:".parse().unwrap(), Version(5));
-        lanes.tracker().begin();
-        lanes.push_change(&row(&target, b"gone", 9, Change::Delete), Xid(12)).unwrap();
-        assert_eq!(
-            lanes.push_row(&row(&target, b"gone", 5, Change::Index(b"{}")), &window),
-            RowPushed::Dropped
-        );
-        assert_eq!(lanes.push_row(&row(&target, b"1", 5, Change::Index(b"{}")), &window), RowPushed::Queued);
-        let mut batch = lanes.next_batch(0).await;
-        assert!(tokio::time::timeout(Duration::from_millis(20), window.answered()).await.is_err());
-        let body = batch.seal();
-        lanes.answered(0, batch, body);
-        window.answered().await;
-    }
-}
+#[path = "lane_tests.rs"]
+mod tests;

@@ -6,13 +6,16 @@
 mod action;
 mod batch;
 mod delivery;
+mod doubt;
 mod guard;
 mod lane;
+mod repeat;
 mod window;
 
 pub use action::{Action, Change, LookupKey, TableNo, Target};
 pub use batch::{Batch, Entry, EntryKind, Pushed, SealedBody};
 pub use delivery::{Burial, Delivery, Next, Trouble};
+pub use doubt::Doubts;
 pub use guard::{Guard, Verdict};
 pub use lane::{FlushMark, LaneLimits, Lanes, RowPushed};
 pub use window::WindowRows;

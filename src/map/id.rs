@@ -67,10 +67,30 @@ fn escape(mut text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(text);
 }
 
-/// The key column values of a plain id, `None` for NULL: the inverse of its making, for text columns.
-///
-/// `None` where `plain` does not have `columns` parts.
-pub fn split_plain(plain: &[u8], columns: usize) -> Option<Vec<Option<Vec<u8>>>> {
+/// The key column values of a plain id, `None` for NULL: the inverse of its making. `None` where `plain` does not have
+/// `columns` parts.
+pub fn key_of_plain(plain: &[u8], columns: usize) -> Option<Vec<Option<String>>> {
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Some(split_plain(plain, columns)?.into_iter().map(|part| part.map(text)).collect())
+}
+
+/// The plain id of key column values, as [`key_of_plain`] gives them.
+pub fn plain_of_key(values: &[Option<&str>]) -> Vec<u8> {
+    let mut plain = vec![];
+    for (position, value) in values.iter().enumerate() {
+        if position > 0 {
+            plain.push(b'|');
+        }
+        match value {
+            None => plain.extend_from_slice(b"\\N"),
+            Some(text) if values.len() == 1 => plain.extend_from_slice(text.as_bytes()),
+            Some(text) => escape(text.as_bytes(), &mut plain),
+        }
+    }
+    plain
+}
+
+fn split_plain(plain: &[u8], columns: usize) -> Option<Vec<Option<Vec<u8>>>> {
     if columns == 1 {
         return Some(vec![(plain != b"\\N").then(|| plain.to_vec())]);
     }

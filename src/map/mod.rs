@@ -14,7 +14,7 @@ mod time;
 mod types;
 
 pub use document::Refusal;
-pub use id::{MissingKey, split_plain};
+pub use id::{MissingKey, key_of_plain, plain_of_key};
 pub use mapping::{BadField, properties};
 pub use ordinal::{Ordinals, Place};
 pub use overrides::is_geo_point;

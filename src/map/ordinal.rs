@@ -17,7 +17,7 @@ pub enum Place {
     Direct(u16),
     /// Later: a count per bucket.
     Counted,
-    /// After a TRUNCATE past the first 128 (**M11**).
+    /// After a TRUNCATE past the first 128 (**M11**), or in a transaction that is held (**M12**).
     Held,
 }
 
@@ -31,10 +31,10 @@ pub struct Ordinals {
 }
 
 impl Ordinals {
-    /// A transaction begins.
-    pub fn begin(&mut self) {
+    /// A transaction begins; all its changes are `held` where an earlier run may have numbered them otherwise (**M12**).
+    pub fn begin(&mut self, held: bool) {
         self.next = 0;
-        self.held = false;
+        self.held = held;
         if std::mem::take(&mut self.counted) {
             self.buckets.fill(0);
         }
@@ -90,7 +90,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn replay(ordinals: &mut Ordinals, ids: &[u8]) -> Vec<u16> {
-        ordinals.begin();
+        ordinals.begin(false);
         ids.iter()
             .map(|id| {
                 let place = ordinals.next_change();
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn after_a_late_truncate_everything_is_held() {
         let mut ordinals = Ordinals::default();
-        ordinals.begin();
+        ordinals.begin(false);
         let place = ordinals.next_change();
         assert_eq!(ordinals.of_truncate(place), 0);
         for _ in 1..DIRECT {
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(ordinals.of_truncate(place), ORDINAL_TRUNCATE);
         let place = ordinals.next_change();
         assert_eq!(ordinals.of_row(place, 1, b"a"), ORDINAL_HELD);
-        ordinals.begin();
+        ordinals.begin(false);
         assert_eq!(ordinals.next_change(), Place::Direct(0));
     }
 

@@ -127,6 +127,13 @@ impl Epochs {
         ))
     }
 
+    /// The commit that `version` belongs to; `None` where it is of no epoch in the list.
+    pub fn position(&self, version: Version) -> Option<Lsn> {
+        let epoch = self.0.iter().find(|e| e.number == version.epoch())?;
+        let distance = version.0 >> ORDINAL_BITS & ((1 << DISTANCE_BITS) - 1);
+        Some(Lsn(epoch.base + (distance << 3)))
+    }
+
     /// The version of rows read at floor `f`: below every change that a window snapshot may not see.
     pub fn floor_version(&self, floor: Lsn) -> Result<Version, VersionError> {
         Ok(self.version(floor, 0)?.below())

@@ -5,6 +5,9 @@
 
 use super::{
     error::PipelineError,
+    high::HighMark,
+    memory::Memory,
+    phantoms,
     progress::Progress,
     reading::{self, WindowReading},
     tables::Tables,
@@ -25,8 +28,6 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
-/// The slot may have been taken from an instance whose last requests start this much later.
-const TAKEOVER: Duration = Duration::from_secs(60);
 /// Pause before a window is read again because the guard no longer knows.
 const READ_AGAIN: Duration = Duration::from_millis(100);
 
@@ -91,8 +92,10 @@ pub struct Bootstrap {
     pub progress: Arc<Progress>,
     /// Epochs of the versions.
     pub epochs: Epochs,
-    /// When the slot was taken.
-    pub taken: Instant,
+    /// **M7**.
+    pub high: Arc<HighMark>,
+    /// What a failover may have left to look up, and where windows are noted.
+    pub memory: Arc<Memory>,
 }
 
 /// A window to be read.
@@ -110,7 +113,8 @@ impl Bootstrap {
     /// The session is lost; windows that are done stay done.
     pub async fn fill(self, mut work: Vec<Work>) -> Result<(), PipelineError> {
         work.retain(|w| w.record.state != TableState::Live);
-        if work.is_empty() {
+        let phantoms = self.memory.lock().phantoms.clone();
+        if work.is_empty() && phantoms.is_none() {
             self.lanes.stop_guarding();
             return Ok(());
         }
@@ -120,6 +124,9 @@ impl Bootstrap {
         // this one, so its guards need not be remembered.
         let floor = floor::take_floor(&primary).await?;
         floor::wait_until_visible(&primary, floor.burned).await?;
+        if let Some(phantoms) = phantoms {
+            phantoms::repair(&self, &primary, floor.lsn, &phantoms).await?;
+        }
         let mut jobs = VecDeque::new();
         for w in &mut work {
             if w.record.state == TableState::New || w.record.floor.is_none() {
@@ -205,14 +212,8 @@ impl Bootstrap {
         }
         let Some(floor) = work.record.floor else { return Ok(()) };
         let version = self.epochs.floor_version(floor.lsn)?;
-        loop {
-            let horizon = self.config.limits.late_request_horizon;
-            let doubt = self.progress.last_doubt().map(|at| at + horizon);
-            let until = doubt.unwrap_or(self.taken).max(self.taken + TAKEOVER + horizon);
-            if Instant::now() >= until {
-                break;
-            }
-            tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be late any more (limits.late_request_horizon, and a minute after the slot was taken)");
+        while let Some(until) = self.lanes.doubtful_until() {
+            tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be executed late any more (limits.late_request_horizon; a minute more after the slot was taken from another process)");
             tokio::time::sleep_until(until.into()).await;
         }
         // A row's place in a lane, for deletes that are no rows: they see everything and carry the floor's version.
@@ -274,6 +275,8 @@ impl Shared {
         let read = floor::snapshot(client).await?;
         let open = opening.opened(read.snapshot.xmin);
         floor::wait_flushed(&self.primary, &read).await?;
+        bootstrap.memory.lock().journal.window(job.table, read.lsn);
+        bootstrap.high.cover(read.lsn).await;
         let window = WindowRows::new(read.snapshot, version);
         let reading = WindowReading {
             table,

@@ -1,6 +1,6 @@
 //! The checkpoint: written first, then acknowledged to the slot (G1).
 
-use super::{error::PipelineError, reader::StreamState};
+use super::{error::PipelineError, high::HighMark, reader::StreamState};
 use crate::{
     lanes::Lanes,
     model::Epochs,
@@ -24,6 +24,7 @@ pub(super) struct CheckpointKeeper {
     checkpoint: Checkpoint,
     lanes: Arc<Lanes>,
     stream: Arc<StreamState>,
+    high: Arc<HighMark>,
     written: Instant,
     /// Transactions of which nothing was in flight any more when the checkpoint was written.
     settled: u64,
@@ -37,8 +38,10 @@ impl CheckpointKeeper {
         checkpoint: Checkpoint,
         lanes: Arc<Lanes>,
         stream: Arc<StreamState>,
+        high: Arc<HighMark>,
     ) -> Self {
-        CheckpointKeeper { state, epochs, checkpoint, lanes, stream, written: Instant::now(), settled: 0 }
+        let written = Instant::now();
+        CheckpointKeeper { state, epochs, checkpoint, lanes, stream, high, written, settled: 0 }
     }
 
     /// Writes until `drained`, then once more. While OpenSearch cannot be written to, the slot is not acknowledged.
@@ -49,31 +52,36 @@ impl CheckpointKeeper {
         while !drained.is_cancelled() {
             tokio::select! {
                 () = drained.cancelled() => break,
-                () = tokio::time::sleep(TICK) => {}
+                () = async {
+                    tokio::time::sleep(TICK).await;
+                    self.high.keep_ahead().await;
+                } => {}
             }
             let idle = self.stream.transactions() == self.settled;
             if self.written.elapsed() < if idle { IDLE_EVERY } else { EVERY } {
                 continue;
             }
-            match self.write().await {
+            match self.write(false).await {
                 Err(PipelineError::Sink(error)) if is_passing(&error) => {
                     tracing::warn!(%error, "the checkpoint could not be written; nothing is acknowledged meanwhile");
                 }
                 result => result?,
             }
         }
-        self.write().await
+        self.write(true).await
     }
 
-    async fn write(&mut self) -> Result<(), PipelineError> {
+    async fn write(&mut self, last: bool) -> Result<(), PipelineError> {
         self.written = Instant::now();
         let transactions = self.stream.transactions();
         let (position, idle) = {
             let tracker = self.lanes.tracker();
             (tracker.position(), tracker.is_idle())
         };
-        if position > self.checkpoint.lsn {
-            let next = Checkpoint { lsn: position, ..self.checkpoint.clone() };
+        let settled = last && self.lanes.is_settled();
+        if position > self.checkpoint.lsn || last {
+            let high = last.then(|| self.high.stopped());
+            let next = Checkpoint { lsn: position, settled, high, ..self.checkpoint.clone() };
             self.state.write_checkpoint(&next, &self.epochs).await?;
             self.checkpoint = next;
             self.stream.set_durable(position);

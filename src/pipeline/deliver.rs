@@ -1,12 +1,15 @@
 //! Delivery: one task per lane takes batches, decides their lookups, sends them until everything is answered, buries
 //! what cannot be applied, and only then lets the position move (G1).
 
-use super::{lookups::Lookups, progress::Progress, tables::Tables};
+use super::{
+    error::PipelineError, high::HighMark, letters::Letters, lookups::Lookups, memory::Memory,
+    progress::Progress, reader::StreamState, tables::Tables,
+};
 use crate::{
     lanes::{Batch, Burial, Delivery, EntryKind, Lanes, Next, SealedBody, Trouble},
-    map::split_plain,
-    model::{Epochs, ORDINAL_HELD, Version},
-    sink::{ActionKind, Answer, Client, DeadLetter, DeadLetters, Outcome},
+    map::key_of_plain,
+    model::{Epochs, Lsn, ORDINAL_HELD, Version},
+    sink::{ActionKind, Answer, Client, DeadLetter, Outcome},
 };
 use std::{
     collections::HashMap,
@@ -33,7 +36,7 @@ pub struct Deliverer {
     /// OpenSearch.
     pub client: Client,
     /// Where refused actions go.
-    pub dead_letters: DeadLetters,
+    pub letters: Letters,
     /// Current rows.
     pub lookups: Lookups,
     /// Does every target stand behind an alias?
@@ -44,53 +47,90 @@ pub struct Deliverer {
     pub epochs: Epochs,
     /// The highest version that this source is known to have given.
     pub highest_version: AtomicU64,
+    /// **M7**.
+    pub high: Arc<HighMark>,
+    /// The session that holds the slot; `None` without a stream.
+    pub stream: Option<Arc<StreamState>>,
+    /// Where the ids are noted.
+    pub memory: Arc<Memory>,
 }
 
 impl Deliverer {
     /// Sends the batches of lane `number` until `stop`.
-    pub async fn run(&self, number: usize, stop: &CancellationToken) {
+    ///
+    /// # Errors
+    /// Too many documents are refused; nothing more is sent.
+    pub async fn run(&self, number: usize, stop: &CancellationToken) -> Result<(), PipelineError> {
         let mut said = Said::default();
         loop {
             let batch = tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return Ok(()),
                 batch = self.lanes.next_batch(number) => batch,
             };
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
-                (batch, body) = self.deliver(number, batch, &mut said) => self.lanes.answered(number, batch, body),
+                () = stop.cancelled() => return Ok(()),
+                delivered = self.deliver(number, batch, &mut said) => {
+                    let (batch, body) = delivered?;
+                    self.lanes.answered(number, batch, body);
+                }
             }
         }
     }
 
-    async fn deliver(&self, lane: usize, mut batch: Batch, said: &mut Said) -> (Batch, SealedBody) {
+    async fn deliver(
+        &self,
+        lane: usize,
+        mut batch: Batch,
+        said: &mut Said,
+    ) -> Result<(Batch, SealedBody), PipelineError> {
         let mut attempt = 0;
-        while let Err(error) = self.lookups.resolve(&mut batch).await {
-            said.trouble(lane, &Trouble::Passing(format!("a lookup by key failed: {error}")));
-            attempt += 1;
-            pause(attempt).await;
+        let looked_up = loop {
+            match self.lookups.resolve(&mut batch).await {
+                Ok(read) => break read,
+                Err(error) => {
+                    said.trouble(lane, &Trouble::Passing(format!("a lookup by key failed: {error}")));
+                    attempt += 1;
+                    pause(attempt).await;
+                }
+            }
+        };
+        let streamed = self.epochs.position(batch.highest()).unwrap_or(Lsn::ZERO);
+        let highest = streamed.max(looked_up);
+        if batch.is_streamed() {
+            self.memory.lock().journal.write(highest, batch.ids());
         }
+        self.high.cover(highest).await;
         let body = batch.seal();
         let refused = batch.live(|kind| kind == EntryKind::Refused).into_iter().map(|entry| Burial {
             entry,
             kind: "refused_by_pg2os".to_owned(),
             reason: batch.reason(batch.entry(entry)).to_owned(),
         });
-        self.bury(lane, &batch, &body, refused.collect(), said).await;
+        self.bury(lane, &batch, &body, refused.collect(), said).await?;
 
         let mut delivery =
             Delivery::new(batch.live(|kind| matches!(kind, EntryKind::Index | EntryKind::Delete)));
+        let mut refused = vec![];
         while let Some(part) = delivery.part() {
             let request = batch.request(&body, part);
             let actions = part.len();
+            while self.stream.as_ref().is_some_and(|stream| !stream.holds_slot()) {
+                // The reader finds out, and this session ends.
+                tokio::time::sleep(FIRST_WAIT).await;
+            }
             let is_delete = |i: usize| batch.entry(part[i]).kind == EntryKind::Delete;
             let answer = self.client.bulk(request, actions, is_delete, self.require_alias).await;
             self.progress.answered(&answer, actions);
+            if matches!(answer, Answer::Unknown(_)) {
+                self.lanes.doubt(lane, &batch, part);
+            }
             let highest = self.highest_version(&answer).await;
             let next = delivery.on_answer(answer, highest);
             let buried = delivery.take_buried();
-            self.bury(lane, &batch, &body, buried, said).await;
+            refused.extend(buried.iter().map(|burial| burial.entry));
+            self.bury(lane, &batch, &body, buried, said).await?;
             match next {
                 Next::Go => said.cured(lane),
                 Next::Wait { at_most, trouble } => {
@@ -99,7 +139,9 @@ impl Deliverer {
                 }
             }
         }
-        (batch, body)
+        let target = |at: u32| &self.tables.get(batch.entry(at).table).target;
+        self.letters.resolve(&batch, target, &refused).await;
+        Ok((batch, body))
     }
 
     /// The highest version that this source can have given by now; asked anew only where a conflict lies above.
@@ -128,6 +170,9 @@ impl Deliverer {
     }
 
     /// Makes dead letters durable; until then the batch is not answered.
+    ///
+    /// # Errors
+    /// There are too many.
     async fn bury(
         &self,
         lane: usize,
@@ -135,12 +180,13 @@ impl Deliverer {
         body: &SealedBody,
         burials: Vec<Burial>,
         said: &mut Said,
-    ) {
+    ) -> Result<(), PipelineError> {
         if burials.is_empty() {
-            return;
+            return Ok(());
         }
         let letters: Vec<DeadLetter> =
             burials.iter().map(|burial| self.letter(batch, body, burial)).collect();
+        self.letters.admit(&letters)?;
         for letter in &letters {
             tracing::warn!(
                 index = letter.index,
@@ -151,28 +197,28 @@ impl Deliverer {
             );
         }
         let mut attempt = 0;
-        while let Err(error) = self.dead_letters.write(&letters).await {
+        while let Err(error) = self.letters.write(&letters).await {
             let trouble = format!("a dead letter cannot be written, so the position does not move: {error}");
             said.trouble(lane, &Trouble::NeedsCure(trouble));
             attempt += 1;
             pause(attempt).await;
         }
         self.progress.buried(letters.len() as u64);
+        Ok(())
     }
 
     fn letter(&self, batch: &Batch, body: &SealedBody, burial: &Burial) -> DeadLetter {
         let entry = batch.entry(burial.entry);
         let table = self.tables.get(entry.table);
         let columns = &table.spec.id;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let key = split_plain(batch.plain_id_of(entry), columns.len()).unwrap_or_default();
+        let key = key_of_plain(batch.plain_id_of(entry), columns.len()).unwrap_or_default();
         DeadLetter {
             index: table.target.index.clone(),
             id: String::from_utf8_lossy(batch.id_of(entry)).into_owned(),
             routing: Some(String::from_utf8_lossy(batch.routing_of(entry)).into_owned())
                 .filter(|routing| !routing.is_empty()),
             table: table.schema.name.to_string(),
-            key: columns.iter().cloned().zip(key.into_iter().map(|value| value.map(text))).collect(),
+            key: columns.iter().cloned().zip(key).collect(),
             action: if entry.kind == EntryKind::Delete { ActionKind::Delete } else { ActionKind::Index },
             version: entry.version,
             error_type: burial.kind.clone(),

@@ -51,6 +51,18 @@ pub enum PipelineError {
         /// What is wrong.
         what: String,
     },
+    /// More documents were refused than may be.
+    #[error(
+        "more than {limit} documents were refused (limits.dead_letters), the last one by {reason}; nothing is lost, and \
+         the position stays: cure the cause, see `pg2os dead-letters list`, then `pg2os dead-letters retry`, or raise \
+         limits.dead_letters"
+    )]
+    DeadLetters {
+        /// The limit.
+        limit: u64,
+        /// Index, type and reason of one.
+        reason: String,
+    },
     /// A thread or task ended without a word: a defect of pg2os.
     #[error("{0} ended unexpectedly; please report this with the log")]
     Ended(&'static str),
@@ -103,7 +115,7 @@ impl PipelineError {
             E::Query(error) => query(error),
             // Another instance was quicker: it has, or is about to take, the slot.
             E::Sink(SinkError::Superseded { .. }) => Meaning::Busy,
-            E::Reader(ReaderError::Silent(_)) => Meaning::Transient,
+            E::Reader(ReaderError::Silent(_) | ReaderError::Paused(_)) => Meaning::Transient,
             E::Sink(error) => match error.class() {
                 sink::Class::Transient => Meaning::Transient,
                 sink::Class::Fatal => Meaning::NeedsCure,
@@ -116,6 +128,7 @@ impl PipelineError {
             | E::Version(_)
             | E::Configuration(_)
             | E::Row { .. }
+            | E::DeadLetters { .. }
             | E::Ended(_) => Meaning::NeedsCure,
             E::SlotBusy { .. } => Meaning::Busy,
             E::Gap(_) => Meaning::Gap,

@@ -112,6 +112,7 @@ pub struct Intake {
     lanes: Arc<Lanes>,
     epochs: Epochs,
     types: TypeCatalog,
+    held_below: Lsn,
     max_document_bytes: usize,
     decoder: Decoder,
     state: State,
@@ -135,13 +136,15 @@ struct State {
 }
 
 impl Intake {
-    /// An intake for a fresh session; `near` is a full transaction id of now, to widen the stream's by.
+    /// An intake for a fresh session; `near` is a full transaction id of now, to widen the stream's by. Commits below
+    /// `held_below` were given other ordinals before (**M12**).
     pub fn new(
         tables: Arc<Tables>,
         lanes: Arc<Lanes>,
         epochs: Epochs,
         types: TypeCatalog,
         near: Xid,
+        held_below: Lsn,
         max_document_bytes: usize,
     ) -> Self {
         let state = State {
@@ -157,7 +160,16 @@ impl Intake {
             undescribed: None,
             counts: IntakeCounts::default(),
         };
-        Intake { tables, lanes, epochs, types, max_document_bytes, decoder: Decoder::default(), state }
+        Intake {
+            tables,
+            lanes,
+            epochs,
+            types,
+            held_below,
+            max_document_bytes,
+            decoder: Decoder::default(),
+            state,
+        }
     }
 
     /// Counts since the start.
@@ -187,7 +199,7 @@ impl Intake {
                 let xid = Xid::widen(xid, state.near);
                 state.near = state.near.max(xid);
                 state.open = Some(Transaction { commit: commit_lsn, xid });
-                state.ordinals.begin();
+                state.ordinals.begin(commit_lsn < self.held_below);
                 state.counts.transactions += 1;
                 self.lanes.tracker().begin();
                 return Ok(None);

@@ -92,21 +92,23 @@ impl Lookups {
         }
     }
 
-    /// Decides every lookup entry of `batch`.
+    /// Decides every lookup entry of `batch`; returns a position at or above everything that was read for it, 0/0 where
+    /// nothing was.
     ///
     /// # Errors
     /// The source could not be asked; what is decided stays so, and the call can be repeated.
-    pub async fn resolve(&self, batch: &mut Batch) -> Result<(), LookupError> {
+    pub async fn resolve(&self, batch: &mut Batch) -> Result<Lsn, LookupError> {
+        let mut read = Lsn::ZERO;
         let mut by_table: HashMap<TableNo, Vec<u32>> = HashMap::new();
         for at in batch.live(|kind| kind == EntryKind::Lookup) {
             by_table.entry(batch.entry(at).table).or_default().push(at);
         }
         for (table, entries) in by_table {
             for entries in entries.chunks(KEYS) {
-                self.resolve_some(batch, self.tables.get(table), entries).await?;
+                read = read.max(self.resolve_some(batch, self.tables.get(table), entries).await?);
             }
         }
-        Ok(())
+        Ok(read)
     }
 
     /// The primary's WAL insert position.
@@ -134,18 +136,18 @@ impl Lookups {
         batch: &mut Batch,
         table: &Table,
         entries: &[u32],
-    ) -> Result<(), LookupError> {
+    ) -> Result<Lsn, LookupError> {
         let keys: Vec<_> = entries.iter().map(|at| batch.lookup(batch.entry(*at)).values.clone()).collect();
         let xids: Vec<Xid> = entries.iter().map(|at| batch.lookup(batch.entry(*at)).xid).collect();
         let newest = xids.iter().max().copied().unwrap_or_default();
         let sees_all =
             |snapshot: &Snapshot| snapshot.xmin > newest || xids.iter().all(|xid| snapshot.sees(*xid));
-        let (definition, rows) = self.read(table, &keys, sees_all).await?;
+        let (definition, read) = self.read(table, &keys, sees_all).await?;
         let columns = definition.schema.columns.len();
 
         let mut found: HashMap<Vec<u8>, Current> = HashMap::new();
         let (mut decoder, mut ids) = (CopyDecoder::default(), IdBuffers::default());
-        for line in rows {
+        for line in read.rows {
             let bad = |what: String| LookupError::Row { table: table.schema.name.to_string(), what };
             let row = decoder.decode(&line, columns).map_err(|e| bad(e.to_string()))?;
             let plan = &definition.plan;
@@ -168,7 +170,7 @@ impl Lookups {
                 Some(Err((reason, document))) => batch.resolve_refused(*at, &table.target, reason, document),
             }
         }
-        Ok(())
+        Ok(read.read.lsn)
     }
 
     /// Reads the rows with `keys` in a snapshot that sees what it must.
@@ -177,7 +179,7 @@ impl Lookups {
         table: &Table,
         keys: &[Vec<Option<String>>],
         sees_all: impl Fn(&Snapshot) -> bool,
-    ) -> Result<(Arc<Definition>, Vec<bytes::Bytes>), LookupError> {
+    ) -> Result<(Arc<Definition>, lookup::Found), LookupError> {
         let mut pause = FIRST_RETRY;
         loop {
             let mut primary = self.primary.lock().await;
@@ -187,7 +189,7 @@ impl Lookups {
             let read = match current {
                 Ok(Some(definition)) => {
                     let found = find(&client, table, &definition, keys).await;
-                    found.map(|found| sees_all(&found.read.snapshot).then_some((definition, found.rows)))
+                    found.map(|found| sees_all(&found.read.snapshot).then_some((definition, found)))
                 }
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),

@@ -10,14 +10,21 @@
 //!          └─ checkpoint:     tracker → state document → reader
 //! ```
 
+mod beside;
 pub mod bootstrap;
 mod checkpoint;
 pub mod deliver;
 pub mod error;
+pub mod high;
 pub mod intake;
+mod journal;
+mod lease;
+pub mod letters;
 pub mod lookups;
+pub mod memory;
 pub mod oneshot;
 mod opening;
+mod phantoms;
 pub mod position;
 pub mod prepare;
 pub mod preview;
@@ -27,6 +34,7 @@ pub mod reader;
 pub mod reading;
 mod relations;
 mod requests;
+pub mod retry;
 pub mod run;
 pub mod session;
 pub mod status;

@@ -2,6 +2,8 @@
 
 use super::{
     error::PipelineError,
+    letters::Letters,
+    memory::Memory,
     position::{self, Gap, Start},
     prepare::{self, Prepared},
     publications::published,
@@ -14,19 +16,25 @@ use crate::{
     sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore},
     source::{self, replication::ReplicationConnection, slot},
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// An instance that lost the slot starts no request later than this.
+const TAKEOVER: Duration = Duration::from_secs(60);
 
 impl Session {
     /// Looks at both servers, decides where to start, repairs what must be, and acquires the slot.
     ///
     /// # Errors
     /// Whatever stands in the way, with its cure; [`PipelineError::SlotBusy`] where another instance streams.
-    pub async fn open(config: Arc<Config>) -> Result<Self, PipelineError> {
+    pub async fn open(config: Arc<Config>, memory: Arc<Memory>) -> Result<Self, PipelineError> {
         let application_name = format!("pg2os {}", config.name);
         let control = source::sql::connect(&config.postgres, None, &application_name).await?;
         let client = sink::Client::new(&config.opensearch)?;
         client.info().await?;
-        prepare::check_server(&control).await?;
+        let version_num = prepare::check_server(&control).await?;
         let config = Arc::new(prepare::expanded(&control, &config).await?);
         let schemas = prepare::schemas(&control, &config).await?;
 
@@ -41,15 +49,15 @@ impl Session {
 
         let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
         // Before anything is made on a server that may not be ours.
-        let stored = state.checkpoint().await?.map(|stored| stored.record);
-        if let Some(why) = stored.and_then(|checkpoint| position::foreign(&checkpoint, &server)) {
+        let stored = state.checkpoint().await?;
+        if let Some(why) = stored.and_then(|stored| position::foreign(&stored.record, &server)) {
             return Err(PipelineError::Gap(why));
         }
         let found = slot::find(&control, &config.postgres.slot).await?;
         prepare::check_slot(&config.postgres.slot, found.as_ref(), &server.database)?;
         let (schemas, publications) = published(&control, &config, schemas).await?;
-        let dead_letters =
-            DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
+        let store = DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
+        let letters = Letters::load(store, config.limits.dead_letters).await?;
         let Prepared { tables, mut work, indices } =
             prepare::tables(&config, &client, &state, schemas, &server).await?;
         let mut epochs = prepare::epochs(&client, &state, &indices).await?;
@@ -57,7 +65,10 @@ impl Session {
         let slot_name = config.postgres.slot.clone();
         let found = slot::find(&control, &slot_name).await?;
         // After the slot: whoever held it until now has written its checkpoint before it moved the slot.
-        let stored = state.checkpoint().await?.map(|stored| stored.record);
+        let stored = state.checkpoint().await?;
+        let is_takeover =
+            position::is_takeover(stored.as_ref(), found.is_some(), |owner| state.is_own_process(owner));
+        let stored = stored.map(|stored| stored.record);
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
         }
@@ -66,14 +77,40 @@ impl Session {
             history = connection.timeline_history(server.timeline)?;
         }
         let log_end = source::position::log_end(&control).await?;
-        let from = match position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history) {
-            Start::Continue(lsn) => lsn,
-            Start::Foreign(why) => return Err(PipelineError::Gap(why)),
-            start => {
-                let after_gap = matches!(start, Start::Gap(_));
-                if let Start::Gap(gap) = &start {
-                    plan_repair(&config, &state, gap, &mut epochs).await?;
+        let raised = state.high().await?.map(|stored| stored.record.lsn);
+        let high = {
+            let names = tables.iter().map(|table| table.schema.name.to_string()).collect();
+            memory.lock().begin_session(names, raised, stored.as_ref())
+        };
+        let start = position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history, high);
+        let from = match &start {
+            Start::Continue(lsn) => {
+                if epochs.repair.as_ref().is_some_and(|repair| repair.by_ids)
+                    && memory.lock().phantoms.is_none()
+                {
+                    tracing::warn!("the repair of a failover was not finished; all tables are read again");
+                    for table in &mut work {
+                        table.restart(&state, true).await?;
+                    }
+                    epochs.repair.iter_mut().for_each(|repair| repair.by_ids = false);
+                    state.write_epochs(&epochs).await?;
                 }
+                *lsn
+            }
+            Start::Foreign(why) => return Err(PipelineError::Gap(why.clone())),
+            Start::Gap(Gap::Forked { at, from: Some(from), .. })
+                if memory.lock().knows_written_above(*at) =>
+            {
+                plan_repair(&config, &state, &start, &mut epochs, true).await?;
+                let read_in_windows = memory.lock().forked(*at);
+                for table in work.iter_mut().filter(|work| read_in_windows.contains(&work.table)) {
+                    table.restart(&state, true).await?;
+                }
+                *from
+            }
+            _ => {
+                let after_gap = matches!(start, Start::Gap(_));
+                plan_repair(&config, &state, &start, &mut epochs, false).await?;
                 // Without a stream since then, nothing that was read before counts.
                 for table in &mut work {
                     table.restart(&state, after_gap).await?;
@@ -86,14 +123,19 @@ impl Session {
             epochs.list.begin(log_end.insert)?;
             state.write_epochs(&epochs).await?;
         }
+        let fingerprint = prepare::fingerprint(&publications, &tables, version_num);
+        // Ordinals that were given otherwise cannot be compared (M12).
+        let same = stored.as_ref().is_none_or(|stored| stored.fingerprint == fingerprint);
+        let held_below = if same { Lsn::ZERO } else { high };
         let checkpoint = Checkpoint {
             slot: slot_name.clone(),
             system_identifier: server.system_id,
             database: server.database,
             timeline: server.timeline,
-            fingerprint: String::new(),
+            fingerprint,
             lsn: from,
             high: None,
+            settled: false,
         };
         state.write_checkpoint(&checkpoint, &epochs.list).await?;
 
@@ -105,11 +147,12 @@ impl Session {
         tracing::info!(from = %from, slot = checkpoint.slot, tables = tables.iter().count(), "streaming");
         let require_alias = indices.iter().all(|index| index.is_alias);
         Ok(Session {
+            others_until: is_takeover.then(|| Instant::now() + TAKEOVER + config.limits.late_request_horizon),
             config,
             control,
             state,
             client,
-            dead_letters,
+            letters,
             tables: Arc::new(tables),
             work,
             require_alias,
@@ -117,7 +160,9 @@ impl Session {
             checkpoint,
             connection,
             log_end,
-            taken: Instant::now(),
+            high,
+            held_below,
+            memory,
         })
     }
 }
@@ -126,15 +171,21 @@ impl Session {
 async fn plan_repair(
     config: &Config,
     state: &StateStore,
-    gap: &Gap,
+    start: &Start,
     epochs: &mut EpochRecord,
+    by_ids: bool,
 ) -> Result<(), PipelineError> {
+    let Start::Gap(gap) = start else { return Ok(()) };
     if config.on_gap == OnGap::Stop {
         return Err(PipelineError::Gap(format!(
             "{gap}; on_gap is `stop`: set on_gap: resync to read all tables again beside the stream"
         )));
     }
-    tracing::warn!(%gap, "a gap: all tables are read again beside the stream, and what is gone is swept");
+    if by_ids {
+        tracing::warn!(%gap, "a failover lost commits: the documents that were written of them are looked up again");
+    } else {
+        tracing::warn!(%gap, "a gap: all tables are read again beside the stream, and what is gone is swept");
+    }
     let at = match gap {
         Gap::Forked { at, .. } => {
             // LSNs of the two timelines are not comparable past the fork.
@@ -145,7 +196,7 @@ async fn plan_repair(
         | Gap::SlotLost { checkpoint, .. }
         | Gap::SlotAhead { checkpoint, .. } => *checkpoint,
     };
-    epochs.repair = Some(Repair { reason: gap.to_string(), lsn: at });
+    epochs.repair = Some(Repair { reason: gap.to_string(), lsn: at, by_ids });
     state.write_epochs(epochs).await?;
     Ok(())
 }

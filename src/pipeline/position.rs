@@ -2,7 +2,7 @@
 
 use crate::{
     model::Lsn,
-    sink::Checkpoint,
+    sink::{Checkpoint, Stored},
     source::{
         replication::{SystemIdentity, TimelineSwitch},
         slot::SlotState,
@@ -62,7 +62,7 @@ pub enum Gap {
     },
     /// The timeline of the checkpoint was left behind by a failover.
     #[error(
-        "the server is on timeline {now}, which left timeline {then} at {at}; the indices were written on {then} up to at least {checkpoint}, and may hold changes that no longer exist"
+        "the server is on timeline {now}, which left timeline {then} at {at}; the indices may hold changes of {then} up to {high}, and those past {at} no longer exist"
     )]
     Forked {
         /// Timeline of the checkpoint.
@@ -71,8 +71,10 @@ pub enum Gap {
         now: u32,
         /// Where the new one begins; 0/0 where the history does not say.
         at: Lsn,
-        /// Checkpoint.
-        checkpoint: Lsn,
+        /// The highest position whose content may be in the indices.
+        high: Lsn,
+        /// Where the stream can go on once the documents past `at` are repaired; `None` where the slot cannot.
+        from: Option<Lsn>,
     },
 }
 
@@ -88,13 +90,25 @@ pub fn foreign(checkpoint: &Checkpoint, server: &SystemIdentity) -> Option<Strin
     })
 }
 
-/// Decides how to start. `history` is the history of the server's timeline, read where it is above the checkpoint's.
+/// May requests of a process that streamed before this one still be executed late? `is_own` knows this one's signature. Not where this process itself
+/// wrote the checkpoint last, nor after one that left with nothing in doubt.
+pub fn is_takeover(
+    checkpoint: Option<&Stored<Checkpoint>>,
+    slot_exists: bool,
+    is_own: impl Fn(&str) -> bool,
+) -> bool {
+    checkpoint.map_or(slot_exists, |stored| !stored.record.settled && !is_own(&stored.owner))
+}
+
+/// Decides how to start. `history` is the history of the server's timeline, read where it is above the checkpoint's;
+/// `high` is the highest position whose content may be in the indices (**M7**).
 pub fn start(
     checkpoint: Option<&Checkpoint>,
     slot_name: &str,
     slot: Option<&SlotState>,
     server: &SystemIdentity,
     history: &[TimelineSwitch],
+    high: Lsn,
 ) -> Start {
     let Some(checkpoint) = checkpoint else {
         return match slot {
@@ -110,12 +124,19 @@ pub fn start(
     if checkpoint.timeline != server.timeline {
         let at = history.iter().find(|switch| switch.timeline == checkpoint.timeline);
         let at = at.map_or(Lsn::ZERO, |switch| switch.switched_at);
-        return Start::Gap(Gap::Forked {
-            then: checkpoint.timeline,
-            now: server.timeline,
-            at,
-            checkpoint: lsn,
-        });
+        if at < high {
+            let from = lsn.min(at);
+            let goes_on = |slot: &&SlotState| {
+                !slot.is_lost() && slot.confirmed_flush_lsn.is_some_and(|confirmed| confirmed <= from)
+            };
+            return Start::Gap(Gap::Forked {
+                then: checkpoint.timeline,
+                now: server.timeline,
+                at,
+                high,
+                from: slot.filter(goes_on).map(|_| from),
+            });
+        }
     }
     let name = slot_name.to_owned();
     match slot {
@@ -134,10 +155,10 @@ pub fn start(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn checkpoint(lsn: u64) -> Checkpoint {
+    pub(in crate::pipeline) fn checkpoint(lsn: u64) -> Checkpoint {
         Checkpoint {
             slot: "s".into(),
             system_identifier: "7".into(),
@@ -146,6 +167,7 @@ mod tests {
             fingerprint: String::new(),
             lsn: Lsn(lsn),
             high: None,
+            settled: false,
         }
     }
 
@@ -172,19 +194,34 @@ mod tests {
     #[test]
     fn a_stream_goes_on_from_its_checkpoint_and_never_from_the_slot_alone() {
         assert_eq!(
-            start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server(1), &[]),
+            start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server(1), &[], Lsn(60)),
             Start::Continue(Lsn(50))
         );
         assert_eq!(
-            start(Some(&checkpoint(50)), "s", Some(&slot(50)), &server(1), &[]),
+            start(Some(&checkpoint(50)), "s", Some(&slot(50)), &server(1), &[], Lsn(60)),
             Start::Continue(Lsn(50))
         );
     }
 
     #[test]
+    fn m5_only_the_requests_of_another_process_that_left_in_doubt_can_be_late() {
+        let stored = |owner: &str, settled| Stored {
+            record: Checkpoint { settled, ..checkpoint(50) },
+            owner: owner.into(),
+            time: chrono::DateTime::UNIX_EPOCH,
+        };
+        let is_own = |owner: &str| owner == "own";
+        assert!(is_takeover(Some(&stored("other", false)), true, is_own));
+        assert!(!is_takeover(Some(&stored("other", true)), true, is_own));
+        assert!(!is_takeover(Some(&stored("own", false)), true, is_own));
+        assert!(!is_takeover(None, false, is_own));
+        assert!(is_takeover(None, true, is_own), "the checkpoint is lost, but somebody may have streamed");
+    }
+
+    #[test]
     fn without_a_checkpoint_the_slot_is_made_or_adopted() {
-        assert_eq!(start(None, "s", None, &server(1), &[]), Start::Fresh);
-        assert_eq!(start(None, "s", Some(&slot(5)), &server(1), &[]), Start::Adopt);
+        assert_eq!(start(None, "s", None, &server(1), &[], Lsn::ZERO), Start::Fresh);
+        assert_eq!(start(None, "s", Some(&slot(5)), &server(1), &[], Lsn::ZERO), Start::Adopt);
     }
 
     #[test]
@@ -197,10 +234,24 @@ mod tests {
             (Some(slot(51)), server(1), "slot s stands at 0/33, past the checkpoint 0/32"),
             (Some(slot(40)), server(2), "timeline 2, which left timeline 1 at 0/2D"),
         ] {
-            let found = start(Some(&checkpoint(50)), "s", slot.as_ref(), &server, &history);
+            let found = start(Some(&checkpoint(50)), "s", slot.as_ref(), &server, &history, Lsn(50));
             let Start::Gap(gap) = found else { panic!("{found:?}") };
             assert!(gap.to_string().contains(expected), "{gap}");
         }
+    }
+
+    #[test]
+    fn a_failover_that_lost_nothing_is_no_gap() {
+        let history = [TimelineSwitch { timeline: 1, switched_at: Lsn(60) }];
+        let start = |high, slot: Option<SlotState>| {
+            start(Some(&checkpoint(50)), "s", slot.as_ref(), &server(2), &history, Lsn(high))
+        };
+        assert_eq!(start(60, Some(slot(40))), Start::Continue(Lsn(50)));
+        let forked = |from| Start::Gap(Gap::Forked { then: 1, now: 2, at: Lsn(60), high: Lsn(61), from });
+        assert_eq!(start(61, Some(slot(40))), forked(Some(Lsn(50))));
+        assert_eq!(start(61, Some(slot(51))), forked(None), "the slot is past it");
+        assert_eq!(start(61, None), forked(None));
+        assert!(matches!(start(60, None), Start::Gap(Gap::SlotMissing { .. })), "other gaps still count");
     }
 
     #[test]
@@ -210,7 +261,7 @@ mod tests {
             SystemIdentity { database: "other".into(), ..server(1) },
         ] {
             assert!(matches!(
-                start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server, &[]),
+                start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server, &[], Lsn(50)),
                 Start::Foreign(_)
             ));
         }

@@ -37,11 +37,11 @@ pub struct Prepared {
     pub indices: Vec<sink::Index>,
 }
 
-/// Is the server one that can be streamed from?
+/// Is the server one that can be streamed from? Returns its `server_version_num`.
 ///
 /// # Errors
 /// It is a standby, or does not write what logical decoding needs.
-pub async fn check_server(control: &tokio_postgres::Client) -> Result<(), PipelineError> {
+pub async fn check_server(control: &tokio_postgres::Client) -> Result<i32, PipelineError> {
     let facts = server::server_facts(control).await?;
     if facts.wal_level != "logical" {
         return Err(PipelineError::Configuration(format!(
@@ -56,7 +56,7 @@ pub async fn check_server(control: &tokio_postgres::Client) -> Result<(), Pipeli
             facts.version_num / 10_000
         )));
     }
-    Ok(())
+    Ok(facts.version_num)
 }
 
 /// Is the slot ours to use?
@@ -375,7 +375,21 @@ async fn has_documents(client: &Client, index: &sink::Index) -> Result<bool, Pip
 /// What a table's documents depend on. Other columns of the table do not count: what they need is a schema change.
 fn digest(table: &Table) -> String {
     let Table { spec, schema, append_only, .. } = table;
-    let text = format!("{spec:?}|{:?}|{:?}|{append_only}", schema.row_filter, schema.partitioned);
+    hex_digest(&format!("{spec:?}|{:?}|{:?}|{append_only}", schema.row_filter, schema.partitioned))
+}
+
+/// **M12**: what the ordinals of changes depend on. Which changes are published is decoded as it was when they were made,
+/// so only the names of the publications count.
+pub fn fingerprint(publications: &[String], tables: &Tables, version_num: i32) -> String {
+    const ORDINAL_SCHEME: u32 = 1;
+    let keys: Vec<_> = tables
+        .iter()
+        .map(|t| (t.schema.name.to_string(), t.spec.key_columns().collect::<Vec<_>>(), t.append_only))
+        .collect();
+    hex_digest(&format!("{ORDINAL_SCHEME}|{}|{publications:?}|{keys:?}", version_num / 10_000))
+}
+
+fn hex_digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(16).fold(String::new(), |mut hex, byte| {
         use std::fmt::Write;
         let _ = write!(hex, "{byte:02x}");

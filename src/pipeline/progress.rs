@@ -12,7 +12,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
 };
 
 /// Counters; all of them only grow within a session.
@@ -27,7 +26,6 @@ pub struct Progress {
 struct Shared {
     tables: BTreeMap<TableNo, TableProgress>,
     session: Option<(Arc<StreamState>, Arc<Lanes>)>,
-    last_doubt: Option<Instant>,
 }
 
 /// How far the windows of a table are.
@@ -54,7 +52,7 @@ pub struct TableProgress {
 pub struct StreamProgress {
     /// Changes of configured tables taken in during this session.
     pub changes: u64,
-    /// What may be acknowledged.
+    /// Everything up to here was answered.
     pub position: Lsn,
     /// What is in the checkpoint.
     pub durable: Lsn,
@@ -82,7 +80,6 @@ impl Progress {
         match answer {
             Answer::AllDone => add(actions),
             Answer::Items(items) => add(actions.saturating_sub(items.len())),
-            Answer::Unknown(_) => self.shared().last_doubt = Some(Instant::now()),
             _ => {}
         }
     }
@@ -124,11 +121,6 @@ impl Progress {
         self.table(table, |t| t.live = true);
     }
 
-    /// When the outcome of a request was last unknown.
-    pub fn last_doubt(&self) -> Option<Instant> {
-        self.shared().last_doubt
-    }
-
     /// The tables whose windows are being read, or were in this session.
     pub fn tables(&self) -> Vec<TableProgress> {
         self.shared().tables.values().cloned().collect()
@@ -140,7 +132,7 @@ impl Progress {
         let (stream, lanes) = shared.session.as_ref()?;
         Some(StreamProgress {
             changes: stream.changes(),
-            position: lanes.tracker().position(),
+            position: lanes.tracker().answered_position(),
             durable: stream.durable(),
             server_end: stream.server_end(),
             queued: lanes.queued_bytes(),

@@ -3,7 +3,10 @@
 //! One OS thread per slot, blocking: it reads late when busy (see `source::replication`), and it keeps the connection
 //! alive while lanes are full, whatever OpenSearch does. Positions that it acknowledges are durable in the checkpoint.
 
-use super::intake::{Intake, IntakeError, Need};
+use super::{
+    intake::{Intake, IntakeError, Need},
+    lease::Lease,
+};
 use crate::{
     lanes::{Lanes, TableNo},
     model::{Lsn, TypeCatalog, Version, Xid},
@@ -65,6 +68,7 @@ pub struct StreamState {
     transactions: AtomicU64,
     changes: AtomicU64,
     omitted_values: AtomicU64,
+    lease: Lease,
 }
 
 impl StreamState {
@@ -78,6 +82,7 @@ impl StreamState {
             transactions: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             omitted_values: AtomicU64::new(0),
+            lease: Lease::new(),
         }
     }
 
@@ -120,6 +125,11 @@ impl StreamState {
         self.durable.fetch_max(position.0, Ordering::AcqRel);
     }
 
+    /// Does this session hold the slot, as far as anybody can know?
+    pub fn holds_slot(&self) -> bool {
+        self.lease.is_held()
+    }
+
     /// Position of the checkpoint.
     pub fn durable(&self) -> Lsn {
         Lsn(self.durable.load(Ordering::Acquire))
@@ -158,6 +168,9 @@ pub enum ReaderError {
     /// Nothing came for too long.
     #[error("PostgreSQL has sent nothing for {} s, not even the keepalive it owes; connecting again", .0.as_secs())]
     Silent(Duration),
+    /// The process or its machine stood still.
+    #[error("this process stood still for {} s, and may have lost the slot meanwhile; connecting again", .0.as_secs())]
+    Paused(Duration),
 }
 
 /// The thread's own part.
@@ -321,7 +334,8 @@ impl Reader {
     }
 
     /// Sends a status where one is due: every second, and soon after the durable position moved.
-    fn keep_alive(&mut self) -> Result<(), SourceError> {
+    fn keep_alive(&mut self) -> Result<(), ReaderError> {
+        self.state.lease.beat().map_err(ReaderError::Paused)?;
         let since = self.last_status.elapsed();
         if since < STATUS_EVERY / 10 {
             return Ok(());

@@ -1,14 +1,18 @@
-//! What the reader thread asks for, as it cannot do it itself: types from the catalog, and following a TRUNCATE (**M11**, without its
-//! repetition after a doubt).
+//! What the reader thread asks for, as it cannot do it itself: types from the catalog, and following a TRUNCATE (**M11**).
 
 use super::{error::PipelineError, reader::Request, tables::Tables};
 use crate::{
+    ack::Hold,
     lanes::{Action, Change, Lanes, TableNo},
     model::{Version, Xid},
     sink::{self, Versions},
     source,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::mpsc;
 
 const TICK: Duration = Duration::from_millis(5);
@@ -30,25 +34,58 @@ impl RequestHandler {
         self,
         mut requests: mpsc::UnboundedReceiver<Request>,
     ) -> Result<(), PipelineError> {
-        while let Some(request) = requests.recv().await {
+        let mut again: VecDeque<TruncateAgain> = VecDeque::new();
+        loop {
+            let due = again.front().map(|truncate| truncate.due);
+            let request = tokio::select! {
+                request = requests.recv() => request,
+                () = sleep_until(due) => {
+                    if let Some(truncate) = again.pop_front() {
+                        self.repeat(truncate).await?;
+                    }
+                    continue;
+                }
+            };
             // A reader that has left meanwhile needs no answer.
             match request {
-                Request::Types(oids, answer) => {
+                None => return Ok(()),
+                Some(Request::Types(oids, answer)) => {
                     let _ = answer.send(source::types::load_types(&self.control, &oids).await?);
                 }
-                Request::Truncate { tables, xid, version, done } => {
+                Some(Request::Truncate { tables, xid, version, done }) => {
                     self.truncate(&tables, xid, version).await?;
+                    again.extend(self.doubtful(tables, xid, version));
                     let _ = done.send(());
                 }
             }
         }
+    }
+
+    /// **M5**: a TRUNCATE is a delete of every id, and repeated where any of them is in doubt. To be called while its
+    /// transaction is open.
+    fn doubtful(&self, tables: Vec<TableNo>, xid: Xid, version: Version) -> Option<TruncateAgain> {
+        let due = self.lanes.doubtful_until()?;
+        let mut tracker = self.lanes.tracker();
+        let ticket = tracker.ticket();
+        Some(TruncateAgain { due, tables, xid, version, hold: tracker.answered(ticket) })
+    }
+
+    async fn repeat(&self, truncate: TruncateAgain) -> Result<(), PipelineError> {
+        self.truncate(&truncate.tables, truncate.xid, truncate.version).await?;
+        self.flushed().await;
+        self.lanes.tracker().release(truncate.hold);
         Ok(())
     }
-    async fn truncate(&self, tables: &[TableNo], xid: Xid, version: Version) -> Result<(), PipelineError> {
+
+    async fn flushed(&self) {
         let mark = self.lanes.mark();
         while !self.lanes.is_flushed(&mark) {
             tokio::time::sleep(TICK).await;
         }
+    }
+
+    async fn truncate(&self, tables: &[TableNo], xid: Xid, version: Version) -> Result<(), PipelineError> {
+        self.flushed().await;
         for no in tables {
             let table = self.tables.get(*no);
             let target = &table.target;
@@ -68,5 +105,22 @@ impl RequestHandler {
             tracing::info!(index = target.index, deleted, "TRUNCATE followed");
         }
         Ok(())
+    }
+}
+
+/// A TRUNCATE that is to be followed once more.
+struct TruncateAgain {
+    due: Instant,
+    tables: Vec<TableNo>,
+    xid: Xid,
+    version: Version,
+    hold: Hold,
+}
+
+/// Never, where there is no time.
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }

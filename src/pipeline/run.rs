@@ -2,6 +2,7 @@
 
 use super::{
     error::{Meaning, PipelineError},
+    memory::Memory,
     progress::Progress,
     reader::ReaderError,
     session::{End, Session},
@@ -36,11 +37,12 @@ pub async fn run(
     let (mut has_run, mut attempt, mut said_busy) = (false, 0_u32, false);
     // What the present session follows: less than `config` while one of two publications is too new.
     let mut followed: Option<Arc<Config>> = None;
+    let memory = Arc::new(Memory::default());
     loop {
         let opening = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(End::Stopped),
-            opening = Box::pin(Session::open(followed.as_ref().unwrap_or(&config).clone())) => opening,
+            opening = Box::pin(Session::open(followed.as_ref().unwrap_or(&config).clone(), memory.clone())) => opening,
         };
         let begun = Instant::now();
         let result = match opening {
@@ -53,6 +55,7 @@ pub async fn run(
         };
         let error = match result {
             Ok(End::CaughtUp) if followed.take().is_some() => continue,
+            Ok(End::Overflowed) if !stop.is_cancelled() => continue,
             Ok(end) => return Ok(end),
             Err(error) => error,
         };

@@ -1,15 +1,19 @@
 //! A session: everything between acquiring the slot and losing it.
 //!
-//! A session is built from what the servers and the state documents say, never from what an earlier one remembered: on
-//! any loss it is dropped whole, and the next one goes on from the checkpoint. `opening` acquires the slot.
+//! A session is built from what the servers and the state documents say; what the process remembers of an earlier one
+//! (`memory`) only spares it work. On any loss it is dropped whole, and the next one goes on from the checkpoint.
+//! `opening` acquires the slot.
 
 use super::{
     bootstrap::{Bootstrap, Work},
     checkpoint::CheckpointKeeper,
     deliver::Deliverer,
     error::PipelineError,
+    high::HighMark,
     intake::Intake,
+    letters::Letters,
     lookups::Lookups,
+    memory::Memory,
     progress::Progress,
     reader::{Reader, ReaderError, StreamState},
     requests::RequestHandler,
@@ -20,7 +24,7 @@ use crate::{
     config::{BackfillOrder, Config},
     lanes::{LaneLimits, Lanes},
     model::{Lsn, TypeCatalog},
-    sink::{self, Checkpoint, DeadLetters, EpochRecord, StateStore},
+    sink::{self, Checkpoint, EpochRecord, StateStore},
     source::{self, position::LogEnd, replication::ReplicationConnection},
 };
 use std::{
@@ -41,6 +45,8 @@ const QUEUE_BYTES: usize = 24 << 20;
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ACTIONS: usize = 10_000;
 const GUARDED_DELETES: usize = 200_000;
+/// About 40,000 deletes that wait to be sent once more.
+const REPEAT_BYTES: usize = 8 << 20;
 const TICK: Duration = Duration::from_millis(50);
 /// Time that an orderly stop has to finish what is in flight.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -52,6 +58,9 @@ pub enum End {
     Stopped,
     /// Everything up to the server's position is in the indices.
     CaughtUp,
+    /// **M5**: more deletes were in doubt than there is memory for. The stream begins again at the checkpoint, when
+    /// nothing is in doubt any more.
+    Overflowed,
 }
 
 /// See the module.
@@ -60,7 +69,7 @@ pub struct Session {
     pub(super) control: tokio_postgres::Client,
     pub(super) state: StateStore,
     pub(super) client: sink::Client,
-    pub(super) dead_letters: DeadLetters,
+    pub(super) letters: Letters,
     pub(super) tables: Arc<Tables>,
     pub(super) work: Vec<Work>,
     pub(super) require_alias: bool,
@@ -68,7 +77,13 @@ pub struct Session {
     pub(super) checkpoint: Checkpoint,
     pub(super) connection: ReplicationConnection,
     pub(super) log_end: LogEnd,
-    pub(super) taken: Instant,
+    /// Until when requests of an earlier holder of the slot may be executed late.
+    pub(super) others_until: Option<Instant>,
+    /// **M7**: the highest position whose content may be in the indices.
+    pub(super) high: Lsn,
+    /// **M12**: commits below it get the held ordinal.
+    pub(super) held_below: Lsn,
+    pub(super) memory: Arc<Memory>,
 }
 
 impl Session {
@@ -83,7 +98,20 @@ impl Session {
         stop: CancellationToken,
     ) -> Result<End, PipelineError> {
         let from = self.checkpoint.lsn;
-        let lanes = Arc::new(Lanes::new(limits(&self.config), Tracker::new(from), !self.work.is_empty()));
+        let lanes = Arc::new(Lanes::new(
+            limits(&self.config),
+            Tracker::new(from),
+            !self.work.is_empty(),
+            self.others_until.max(self.memory.lock().doubtful_until),
+        ));
+        let state = Arc::new(self.state);
+        let high = Arc::new(HighMark::new(state.clone(), self.epochs.list.clone(), self.high));
+        let _remember = RememberOnDrop {
+            memory: self.memory.clone(),
+            lanes: lanes.clone(),
+            high: high.clone(),
+            horizon: self.config.limits.late_request_horizon,
+        };
         let stream = Arc::new(StreamState::new(from));
         progress.begin_session(stream.clone(), lanes.clone());
         let intake = Intake::new(
@@ -92,6 +120,7 @@ impl Session {
             self.epochs.list.clone(),
             TypeCatalog::new(),
             self.log_end.next_xid,
+            self.held_below,
             self.config.bulk.max_document_bytes,
         );
         let (requests, asked) = mpsc::unbounded_channel();
@@ -108,7 +137,7 @@ impl Session {
             lanes: lanes.clone(),
             tables: self.tables.clone(),
             client: self.client.clone(),
-            dead_letters: self.dead_letters,
+            letters: self.letters,
             lookups: Lookups::new(&self.config, name, self.tables.clone()),
             require_alias: self.require_alias,
             progress: progress.clone(),
@@ -116,13 +145,15 @@ impl Session {
             highest_version: AtomicU64::new(
                 self.epochs.list.version(self.log_end.insert, crate::model::ORDINAL_HELD)?.0,
             ),
+            high: high.clone(),
+            stream: Some(stream.clone()),
+            memory: self.memory.clone(),
         });
         let mut senders = JoinSet::new();
         for lane in 0..lanes.count() {
             let (deliverer, session) = (deliverer.clone(), session.clone());
             senders.spawn(async move { deliverer.run(lane, &session).await });
         }
-        let state = Arc::new(self.state);
         let bootstrap = Bootstrap {
             config: self.config.clone(),
             state: state.clone(),
@@ -131,7 +162,8 @@ impl Session {
             lanes: lanes.clone(),
             progress: progress.clone(),
             epochs: self.epochs.list.clone(),
-            taken: self.taken,
+            high: high.clone(),
+            memory: self.memory.clone(),
         };
         let mut bootstrap = AbortOnDrop::spawn(bootstrap.fill(self.work));
         let mut filled = false;
@@ -142,6 +174,7 @@ impl Session {
             self.checkpoint,
             lanes.clone(),
             stream.clone(),
+            high,
         );
         let mut keeping = AbortOnDrop::spawn(keeper.run(drained.clone()));
         let handler = RequestHandler {
@@ -170,7 +203,7 @@ impl Session {
                 }
                 result = &mut handling.0 => return Err(ended(result, "the handler of requests")),
                 result = &mut keeping.0 => return Err(ended(result, "the checkpoint keeper")),
-                Some(_) = senders.join_next() => return Err(PipelineError::Ended("a lane")),
+                Some(result) = senders.join_next() => return Err(ended(result, "a lane")),
                 result = &mut bootstrap.0, if !filled => {
                     result.map_err(|_| PipelineError::Ended("the backfill"))??;
                     filled = true;
@@ -178,15 +211,26 @@ impl Session {
                     if self.epochs.repair.is_some() {
                         let repaired = EpochRecord { list: self.epochs.list.clone(), repair: None };
                         state.write_epochs(&repaired).await?;
+                        self.memory.lock().phantoms = None;
                         tracing::info!("the gap is repaired");
                     }
                 }
-                _ = tick.tick(), if filled && until_caught_up => {
+                _ = tick.tick() => {
+                    if lanes.doubts_overflowed() {
+                        tracing::warn!(
+                            "more deletes than memory allows are to be repeated once no earlier request can be executed \
+                             late; the stream waits for that, and begins again at the checkpoint"
+                        );
+                        break End::Overflowed;
+                    }
+                    if !(filled && until_caught_up) {
+                        continue;
+                    }
                     let goal = match goal {
                         Some(goal) => goal,
                         None => *goal.insert(log_end_of(&self.config).await?),
                     };
-                    if lanes.tracker().position() >= goal {
+                    if lanes.tracker().answered_position() >= goal {
                         break End::CaughtUp;
                     }
                 }
@@ -196,6 +240,12 @@ impl Session {
         // Stop reading, drain, last checkpoint, last status, leave.
         stream.hold();
         bootstrap.0.abort();
+        while let (End::Overflowed, Some(until), false) = (end, lanes.doubtful_until(), stop.is_cancelled()) {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+            }
+        }
         let deadline = Instant::now() + DRAIN;
         while !lanes.is_empty() && Instant::now() < deadline {
             tokio::time::sleep(TICK / 10).await;
@@ -232,6 +282,8 @@ pub(super) fn limits(config: &Config) -> LaneLimits {
         batch_actions: BATCH_ACTIONS,
         flush_after: config.bulk.flush_after,
         guarded_deletes: GUARDED_DELETES,
+        repeat_bytes: REPEAT_BYTES,
+        horizon: config.limits.late_request_horizon,
     }
 }
 
@@ -266,6 +318,24 @@ impl Drop for LeaveOnDrop {
     }
 }
 
+/// Tells the next session of the process what this one knew, however it ends.
+struct RememberOnDrop {
+    memory: Arc<Memory>,
+    lanes: Arc<Lanes>,
+    high: Arc<HighMark>,
+    horizon: Duration,
+}
+
+impl Drop for RememberOnDrop {
+    fn drop(&mut self) {
+        let mut memory = self.memory.lock();
+        // What is in flight may be executed as long as the horizon from now.
+        let in_flight = (!self.lanes.is_empty()).then(|| Instant::now() + self.horizon);
+        memory.doubtful_until = memory.doubtful_until.max(self.lanes.doubtful_until()).max(in_flight);
+        memory.high = Some(self.high.stopped());
+    }
+}
+
 /// A task that ends with its session.
 struct AbortOnDrop<T>(JoinHandle<T>);
 
@@ -282,7 +352,10 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 /// The error of a task that should have gone on.
-fn ended(result: Result<Result<(), PipelineError>, JoinError>, what: &'static str) -> PipelineError {
+pub(super) fn ended(
+    result: Result<Result<(), PipelineError>, JoinError>,
+    what: &'static str,
+) -> PipelineError {
     match result {
         Ok(Err(error)) => error,
         Ok(Ok(())) | Err(_) => PipelineError::Ended(what),

@@ -95,6 +95,12 @@ impl Tables {
         Some(TableNo(found as u16))
     }
 
+    /// The table with a qualified name, as state and dead letters have it.
+    pub fn find_qualified(&self, name: &str) -> Option<TableNo> {
+        let found = self.0.iter().position(|t| t.schema.name.to_string() == name)?;
+        Some(TableNo(found as u16))
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Table> {
         self.0.iter()

@@ -8,7 +8,7 @@ use super::{
     record::{now, sha256_hex},
 };
 use crate::model::Version;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// Most bytes of a refused document that are kept, for people to look at: retries read the row again by its key.
@@ -17,7 +17,7 @@ const BODY_BYTES: usize = 32 << 10;
 const REQUEST_BYTES: usize = 4 << 20;
 
 /// What an action was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActionKind {
     /// A document was to be written.
@@ -53,10 +53,10 @@ pub struct DeadLetter {
 
 /// The dead letters of one pipeline.
 pub struct DeadLetters {
-    client: Client,
-    index: String,
-    require_alias: bool,
-    pipeline: String,
+    pub(super) client: Client,
+    pub(super) index: String,
+    pub(super) require_alias: bool,
+    pub(super) pipeline: String,
 }
 
 impl DeadLetters {
@@ -171,6 +171,6 @@ impl DeadLetters {
 }
 
 /// One letter for each document: a later one replaces it. An index name holds no NUL, so no two documents share an id.
-fn document_id(index: &str, id: &str) -> String {
+pub(super) fn document_id(index: &str, id: &str) -> String {
     sha256_hex(format!("{index}\0{id}").as_bytes())
 }

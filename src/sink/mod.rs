@@ -7,6 +7,7 @@ mod connect;
 mod dead_letter;
 mod error;
 mod index;
+mod letters;
 mod outcome;
 mod record;
 mod scroll;
@@ -17,9 +18,11 @@ pub use client::{Client, Info};
 pub use dead_letter::{ActionKind, DeadLetter, DeadLetters};
 pub use error::{Class, Result, SinkError};
 pub use index::{Index, IndexDefinition, Owner, Source};
+pub use letters::{LetterError, LetterOf, StoredLetter};
 pub use outcome::{Answer, BULK_PARAMETERS, Outcome, read_bulk_answer};
 pub use record::{
-    Checkpoint, EpochRecord, Floor, High, Repair, Stored, TableRecord, TableState, WindowRecord, WindowState,
+    Checkpoint, EpochRecord, Floor, High, Repair, StoppedHigh, Stored, TableRecord, TableState, WindowRecord,
+    WindowState,
 };
 pub use state::StateStore;
 pub use versions::{Listed, Versions};

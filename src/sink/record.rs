@@ -41,9 +41,12 @@ pub struct Checkpoint {
     /// `COMMIT.end_lsn`.
     #[serde(with = "lsn_text")]
     pub lsn: Lsn,
-    /// Exact highest position at an orderly stop (**M7**): it counts if nobody raised [`High`] since.
-    #[serde(with = "optional_lsn_text", default, skip_serializing_if = "Option::is_none")]
-    pub high: Option<Lsn>,
+    /// The highest position at an orderly stop (**M7**).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<StoppedHigh>,
+    /// Did its writer leave with nothing in flight and nothing in doubt? Then no request of it can be executed late.
+    #[serde(default)]
+    pub settled: bool,
 }
 
 /// The highest position whose content may be in the indices (**M7**), of all processes.
@@ -52,6 +55,17 @@ pub struct High {
     /// Position.
     #[serde(with = "lsn_text")]
     pub lsn: Lsn,
+}
+
+/// What a process knows of the highest position that goes into [`High`] (**M7**).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedHigh {
+    /// The highest position whose content it wrote.
+    #[serde(with = "lsn_text")]
+    pub exact: Lsn,
+    /// How far it raised [`High`]: `exact` counts if nobody raised it further.
+    #[serde(with = "lsn_text")]
+    pub raised: Lsn,
 }
 
 /// The epochs, and a gap that is being repaired: one document, as they change together.
@@ -72,6 +86,10 @@ pub struct Repair {
     /// Position from which the indices are in doubt.
     #[serde(with = "lsn_text")]
     pub lsn: Lsn,
+    /// Is it repaired by looking up the ids that were written past `lsn`? Only the process that wrote them knows them;
+    /// any other reads all tables again.
+    #[serde(default)]
+    pub by_ids: bool,
 }
 
 /// How far a table is.
@@ -266,22 +284,6 @@ mod lsn_text {
     }
 }
 
-mod optional_lsn_text {
-    use crate::model::Lsn;
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(lsn: &Option<Lsn>, serializer: S) -> Result<S::Ok, S::Error> {
-        match lsn {
-            Some(lsn) => serializer.collect_str(lsn),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Lsn>, D::Error> {
-        super::lsn_text::deserialize(deserializer).map(Some)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,12 +297,13 @@ mod tests {
             fingerprint: "f".into(),
             lsn: Lsn(0x16_B374_D848),
             high: None,
+            settled: false,
         }
     }
 
     #[test]
     fn a_document_survives_writing_and_reading() {
-        for high in [None, Some(Lsn(8))] {
+        for high in [None, Some(StoppedHigh { exact: Lsn(8), raised: Lsn(9) })] {
             let record = Checkpoint { high, ..checkpoint() };
             let json = write(&record, "p", "o").unwrap();
             assert!(json.contains(r#""lsn":"16/B374D848""#), "{json}");

@@ -19,13 +19,19 @@ use std::{
     fs,
     hash::{BuildHasher, RandomState},
     process,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 const PAGE: usize = 1000;
 /// Within this a new shard answers.
 const SHARD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Stores that this process has opened: what another session of it wrote is not this one's.
+static OPENED: AtomicU64 = AtomicU64::new(0);
 
 /// The state documents of one pipeline.
 pub struct StateStore {
@@ -96,14 +102,19 @@ impl StateStore {
             index: index.to_owned(),
             require_alias: found.is_alias,
             pipeline: pipeline.to_owned(),
-            owner: own_name(),
+            owner: format!("{}:{}", process_name(), OPENED.fetch_add(1, Ordering::Relaxed)),
             revisions: Mutex::default(),
         })
     }
 
-    /// This process, as it signs its documents: `host:pid:token`, the token made at its start.
+    /// Who signs the documents: `host:pid:token:number`, the token made at the start of the process.
     pub fn owner(&self) -> &str {
         &self.owner
+    }
+
+    /// Was a document with this owner written by this process?
+    pub fn is_own_process(&self, owner: &str) -> bool {
+        owner.rsplit_once(':').is_some_and(|(process, _)| process == process_name())
     }
 
     /// The checkpoint.
@@ -285,7 +296,12 @@ impl StateStore {
 }
 
 /// `host:pid:token`. A process id alone comes again, in containers always.
-fn own_name() -> String {
+fn process_name() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(make_process_name)
+}
+
+fn make_process_name() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
     let token = RandomState::new().hash_one(record::now());

@@ -30,6 +30,12 @@ pub fn lookup_sql<C: AsRef<str>>(
     row_filter: Option<&str>,
     keys: &[Vec<Option<String>>],
 ) -> Result<String> {
+    let predicate = key_predicate(table, id, keys)?;
+    Ok(copy_sql(table, columns, row_filter, Some(&predicate)))
+}
+
+/// The condition that holds for the rows with these keys.
+pub fn key_predicate(table: &TableSchema, id: &[String], keys: &[Vec<Option<String>>]) -> Result<String> {
     let mut types = Vec::with_capacity(id.len());
     for column in id {
         let known = table.column(column).ok_or_else(|| QueryError::IdColumn {
@@ -65,8 +71,7 @@ pub fn lookup_sql<C: AsRef<str>>(
     if !whole.is_empty() {
         alternatives.insert(0, format!("({}) IN ({})", names.join(","), whole.join(",")));
     }
-    let predicate = if alternatives.is_empty() { "false".to_owned() } else { alternatives.join(" OR ") };
-    Ok(copy_sql(table, columns, row_filter, Some(&predicate)))
+    Ok(if alternatives.is_empty() { "false".to_owned() } else { alternatives.join(" OR ") })
 }
 
 /// Runs a lookup in a transaction of its own, and returns when what it saw cannot be lost any more.

@@ -10,6 +10,7 @@ mod append_only;
 mod changes;
 mod columns;
 mod convergence;
+mod dead_letters;
 mod encodings;
 mod faults;
 mod gaps;

@@ -4,8 +4,8 @@ use crate::Corner;
 use pg2os::{
     model::{Epochs, Lsn},
     sink::{
-        Checkpoint, Class, EpochRecord, Floor, Repair, SinkError, StateStore, TableRecord, TableState,
-        WindowRecord, WindowState,
+        Checkpoint, Class, EpochRecord, Floor, Repair, SinkError, StateStore, StoppedHigh, TableRecord,
+        TableState, WindowRecord, WindowState,
     },
 };
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ fn checkpoint(lsn: u64) -> Checkpoint {
         fingerprint: "f".to_owned(),
         lsn: Lsn(lsn),
         high: None,
+        settled: false,
     }
 }
 
@@ -59,7 +60,7 @@ async fn a_late_checkpoint_does_not_move_it_back() {
     assert_eq!(mine.checkpoint().await.unwrap(), None);
     mine.write_checkpoint(&checkpoint(800), &epochs).await.unwrap();
     mine.write_checkpoint(&checkpoint(800), &epochs).await.unwrap();
-    let high = Some(Lsn(1608));
+    let high = Some(StoppedHigh { exact: Lsn(1608), raised: Lsn(3200) });
     theirs.write_checkpoint(&Checkpoint { high, ..checkpoint(1600) }, &epochs).await.unwrap();
     let error = mine.write_checkpoint(&checkpoint(808), &epochs).await.unwrap_err();
     assert!(matches!(&error, SinkError::Superseded { owner, .. } if owner == theirs.owner()), "{error:?}");
@@ -100,7 +101,7 @@ async fn epochs_are_changed_only_from_the_revision_that_was_seen() {
     assert!(matches!(error, SinkError::Superseded { .. }), "{error:?}");
     assert_eq!(theirs.epochs().await.unwrap().unwrap().record, record);
     record.list.begin(Lsn(800)).unwrap();
-    record.repair = Some(Repair { reason: "fork".to_owned(), lsn: Lsn(800) });
+    record.repair = Some(Repair { reason: "fork".to_owned(), lsn: Lsn(800), by_ids: true });
     theirs.write_epochs(&record).await.unwrap();
     let error = mine.write_epochs(&EpochRecord::default()).await.unwrap_err();
     assert!(matches!(&error, SinkError::Superseded { owner, .. } if owner == theirs.owner()), "{error:?}");

@@ -15,14 +15,24 @@ const LIMITS: LaneLimits = LaneLimits {
     batch_actions: 10_000,
     flush_after: Duration::from_millis(5),
     guarded_deletes: 0,
+    repeat_bytes: 0,
+    horizon: Duration::ZERO,
 };
 
 /// The lanes of a stream from `position`, and what fills them.
 pub(crate) fn intake(position: Lsn) -> Result<(Arc<Lanes>, Intake), Box<dyn Error>> {
-    let lanes = Arc::new(Lanes::new(LIMITS, Tracker::new(position), false));
+    let lanes = Arc::new(Lanes::new(LIMITS, Tracker::new(position), false, None));
     let tables = Arc::new(row::tables()?);
     let near = Xid(1000);
-    let intake = Intake::new(tables, lanes.clone(), Epochs::default(), TypeCatalog::new(), near, 20_000_000);
+    let intake = Intake::new(
+        tables,
+        lanes.clone(),
+        Epochs::default(),
+        TypeCatalog::new(),
+        near,
+        Lsn::ZERO,
+        20_000_000,
+    );
     Ok((lanes, intake))
 }
 

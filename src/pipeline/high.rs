@@ -1,0 +1,115 @@
+//! **M7**: the highest position whose content may be in the indices, of all processes. Durable before the writes that it
+//! covers, so that a timeline that forked below it is known to have left documents of commits that no longer exist.
+
+use super::deliver::pause;
+use crate::{
+    model::{Epochs, Lsn},
+    sink::{Checkpoint, StateStore, StoppedHigh},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use tokio::sync::Mutex;
+
+/// It is raised in steps: a write for every commit would double them. After a crash the mark may lie this much too high.
+const STEP: u64 = 16 << 20;
+
+/// See the module.
+pub struct HighMark {
+    state: Arc<StateStore>,
+    epochs: Epochs,
+    exact: AtomicU64,
+    raised: AtomicU64,
+    raising: Mutex<()>,
+}
+
+impl HighMark {
+    /// A mark of which `known` is exact as far as this process knows, and nothing is known to be durable.
+    pub fn new(state: Arc<StateStore>, epochs: Epochs, known: Lsn) -> Self {
+        HighMark {
+            state,
+            epochs,
+            exact: AtomicU64::new(known.0),
+            raised: AtomicU64::new(0),
+            raising: Mutex::new(()),
+        }
+    }
+
+    /// Waits until the mark covers `lsn`, for as long as it takes: content up to there is about to be written.
+    pub async fn cover(&self, lsn: Lsn) {
+        self.exact.fetch_max(lsn.0, Ordering::AcqRel);
+        self.raise_above(lsn).await;
+    }
+
+    /// Raises the mark before it is needed, so that nothing waits for it.
+    pub async fn keep_ahead(&self) {
+        let exact = self.exact.load(Ordering::Acquire);
+        if self.raised.load(Ordering::Acquire) != 0 {
+            self.raise_above(Lsn(exact + STEP / 2)).await;
+        }
+    }
+
+    async fn raise_above(&self, lsn: Lsn) {
+        if lsn.0 <= self.raised.load(Ordering::Acquire) {
+            return;
+        }
+        let _one_at_a_time = self.raising.lock().await;
+        let mut attempt = 0;
+        while lsn.0 > self.raised.load(Ordering::Acquire) {
+            let wanted = Lsn(lsn.0 + STEP);
+            match self.state.raise_high(wanted, &self.epochs).await {
+                Ok(()) => {
+                    self.raised.fetch_max(wanted.0, Ordering::AcqRel);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the highest position cannot be written, so nothing is sent");
+                    attempt += 1;
+                    pause(attempt).await;
+                }
+            }
+        }
+    }
+
+    /// What is known of it now.
+    pub fn stopped(&self) -> StoppedHigh {
+        StoppedHigh {
+            exact: Lsn(self.exact.load(Ordering::Acquire)),
+            raised: Lsn(self.raised.load(Ordering::Acquire)),
+        }
+    }
+}
+
+/// The mark at the start of a session: exact where the one who raised it last says so, which is this process (`own`, of
+/// its last session) or one that stopped in order; else what is stored.
+pub fn known(stored: Option<Lsn>, checkpoint: Option<&Checkpoint>, own: Option<StoppedHigh>) -> Lsn {
+    let stored = stored.unwrap_or(Lsn::ZERO);
+    let stopped = checkpoint.and_then(|checkpoint| checkpoint.high);
+    let last = [own, stopped].into_iter().flatten().find(|by| stored <= by.raised);
+    let acknowledged = checkpoint.map_or(Lsn::ZERO, |checkpoint| checkpoint.lsn);
+    last.map_or(stored, |by| by.exact).max(acknowledged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::position::tests::checkpoint;
+
+    #[test]
+    fn m7_the_mark_is_exact_where_its_last_writer_says_so() {
+        let by = |exact, raised| StoppedHigh { exact: Lsn(exact), raised: Lsn(raised) };
+        let left = |high| Some(Checkpoint { high, ..checkpoint(50) });
+        for (stored, checkpoint, own, expected) in [
+            (None, None, None, 0),
+            (None, left(None), None, 50),
+            (Some(900), left(None), None, 900),
+            (Some(900), left(Some(by(120, 900))), None, 120),
+            (Some(901), left(Some(by(120, 900))), None, 901),
+            (Some(900), left(None), Some(by(130, 900)), 130),
+            (Some(901), left(None), Some(by(130, 900)), 901),
+            (Some(900), left(Some(by(10, 900))), None, 50),
+        ] {
+            assert_eq!(known(stored.map(Lsn), checkpoint.as_ref(), own), Lsn(expected), "{stored:?} {own:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a process remembers from one session to the next. None of it is needed for a session to be right, as any of them
+//! may be the first of a process: it spares waiting and reading.
+
+use super::{
+    high,
+    journal::{Ids, Journal},
+};
+use crate::{
+    lanes::TableNo,
+    model::Lsn,
+    sink::{Checkpoint, StoppedHigh},
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Remembered>);
+
+/// What is remembered.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// Until when requests of earlier sessions may be executed late (**M5**).
+    pub doubtful_until: Option<Instant>,
+    /// The highest position, as the last session knew it (**M7**).
+    pub high: Option<StoppedHigh>,
+    /// The ids that were written of late.
+    pub journal: Journal,
+    /// What is still to be looked up again after a failover that lost commits.
+    pub phantoms: Option<Ids>,
+}
+
+impl Remembered {
+    /// A session with `tables` begins. Returns the highest position whose content may be in the indices (**M7**), from
+    /// what is stored, `raised` and in the checkpoint, and what the process knows better.
+    pub fn begin_session(
+        &mut self,
+        tables: Vec<String>,
+        raised: Option<Lsn>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Lsn {
+        let high = high::known(raised, checkpoint, self.high);
+        self.journal.begin_session(tables, high);
+        if self.high.is_some_and(|own| raised > Some(own.raised)) {
+            self.journal.others_wrote(high);
+        }
+        high
+    }
+
+    /// Is everything known that was written of commits above `fork`?
+    pub fn knows_written_above(&self, fork: Lsn) -> bool {
+        self.journal.written_above(fork).is_some()
+    }
+
+    /// The server left the known timeline at `fork`: what was written past it is to be looked up again. Returns the
+    /// tables of which windows were read past it.
+    pub fn forked(&mut self, fork: Lsn) -> BTreeSet<TableNo> {
+        let written = self.journal.written_above(fork).unwrap_or_default();
+        self.journal.forget_above(fork);
+        self.high = None;
+        self.phantoms.get_or_insert_default().extend(written.ids);
+        written.windows
+    }
+}
+
+impl Memory {
+    /// Access; not to be held over an await.
+    pub fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
