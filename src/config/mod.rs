@@ -10,6 +10,7 @@ mod print;
 mod problem;
 mod raw;
 mod raw_table;
+mod spark;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ pub use bound::Bound;
 pub use load::{Loaded, Sources, TableFlags, load};
 pub use problem::{Problem, Problems};
 pub use raw::schema;
+pub use spark::{Spark, SparkCast};
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -295,6 +297,10 @@ pub struct Table {
     pub mapping: serde_json::Map<String, serde_json::Value>,
     /// Are TRUNCATEs followed?
     pub on_truncate: OnTruncate,
+    /// Form of the documents.
+    pub documents: Documents,
+    /// The job whose ids or documents are reproduced.
+    pub spark: Spark,
 }
 
 /// See `on_truncate`.
@@ -314,6 +320,19 @@ pub enum IdForm {
     Plain,
     /// MD5 of it.
     Md5,
+    /// Spark's `concat_ws` of them.
+    Spark,
+    /// MD5 of that.
+    SparkMd5,
+}
+
+/// Form of the documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Documents {
+    /// The form that loses nothing.
+    Plain,
+    /// What a PySpark job writes.
+    Spark,
 }
 
 /// How a table is divided.

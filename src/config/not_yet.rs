@@ -21,11 +21,8 @@ const NOT_YET: &[Line] = &[
     ("tables[].query", None, "name a table, for example one that holds the joined rows"),
     ("tables[].root", None, "it belongs to query: name a table"),
     ("tables[].id", Some(Value::is_object), "give a list of columns"),
-    ("tables[].id_form", Some(|v| v == "spark" || v == "spark_md5"), "use plain or md5, with a new index"),
     ("tables[].routing", None, "leave it out: documents are routed by their id"),
     ("tables[].append_only", Some(|v| v == true), "leave it out, and give the table a primary key"),
-    ("tables[].documents", Some(|v| v == "spark"), "leave it out, and use a new index"),
-    ("tables[].spark", None, "leave it out, and use a new index"),
 ];
 
 /// Is there a `*` outside of double quotes?

@@ -1,9 +1,9 @@
 //! Validates the entries of `tables`, each by itself and against each other.
 
 use super::{
-    Bound, IdForm, Table, Window, WindowStep, names,
+    Bound, Documents, IdForm, Table, Window, WindowStep, names,
     raw::{End, IdColumns, Raw},
-    raw_table,
+    raw_table, spark,
     validate::Findings,
 };
 use std::collections::HashMap;
@@ -60,6 +60,7 @@ fn table(v: &mut Findings, place: String, raw: &mut raw_table::Table) -> Option<
     if raw.filter.as_ref().is_some_and(|filter| filter.trim().is_empty()) {
         v.add(at("where"), "is empty", "write a condition, or leave it out");
     }
+    let spark = spark::validate(v, &place, raw);
     let name = match raw.table.as_deref() {
         Some(name) => names::table_name(name).map_err(|(what, cure)| v.add(at("table"), what, cure)).ok(),
         None if raw.query.is_some() => None,
@@ -86,7 +87,7 @@ fn table(v: &mut Findings, place: String, raw: &mut raw_table::Table) -> Option<
         name,
         index,
         id,
-        id_form: if matches!(raw.id_form, raw_table::IdForm::Md5) { IdForm::Md5 } else { IdForm::Plain },
+        id_form: id_form(raw.id_form),
         id_unique_asserted: raw.id_unique.is_some(),
         window,
         exclude_columns: raw.columns.exclude.clone(),
@@ -95,8 +96,26 @@ fn table(v: &mut Findings, place: String, raw: &mut raw_table::Table) -> Option<
         settings: raw.settings.clone(),
         mapping: raw.mapping.clone(),
         on_truncate: raw.on_truncate,
+        documents: documents(&raw.documents),
+        spark,
         place,
     })
+}
+
+fn id_form(raw: raw_table::IdForm) -> IdForm {
+    match raw {
+        raw_table::IdForm::Plain => IdForm::Plain,
+        raw_table::IdForm::Md5 => IdForm::Md5,
+        raw_table::IdForm::Spark => IdForm::Spark,
+        raw_table::IdForm::SparkMd5 => IdForm::SparkMd5,
+    }
+}
+
+fn documents(raw: &raw_table::Documents) -> Documents {
+    match raw {
+        raw_table::Documents::Plain => Documents::Plain,
+        raw_table::Documents::Spark => Documents::Spark,
+    }
 }
 
 /// Column names: none empty, none twice.

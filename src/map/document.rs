@@ -29,6 +29,12 @@ pub(super) struct Field {
 impl Field {
     /// The field called `name` from column number `column`.
     pub(super) fn new(column: usize, name: &str, column_type: &ColumnType) -> Self {
+        let has_sibling = types::has_json_sibling(column_type);
+        Field::encoded(column, name, types::encoding(column_type), has_sibling)
+    }
+
+    /// The field with an encoding that is not its column's plain one.
+    pub(super) fn encoded(column: usize, name: &str, encoding: Encoding, has_json_sibling: bool) -> Self {
         let key = |suffix: &str| {
             let mut key = b",\"".to_vec();
             escape_into(name.as_bytes(), &mut key);
@@ -40,8 +46,8 @@ impl Field {
             column,
             name: name.to_owned(),
             key: key(""),
-            json_key: types::has_json_sibling(column_type).then(|| key("__json")),
-            encoding: types::encoding(column_type),
+            json_key: has_json_sibling.then(|| key("__json")),
+            encoding,
         }
     }
 }
@@ -128,24 +134,30 @@ pub(super) fn write_value(encoding: &Encoding, text: &[u8], out: &mut Vec<u8>) -
         Encoding::Range(element) => return range::write_range(text, element, out),
         Encoding::MultiRange(element) => range::write_multirange(text, element, out),
         Encoding::Array(element) => array::write_array(text, element, out),
+        Encoding::Spark(value) => value.write(text, out),
     }
     true
 }
 
 /// Hexadecimal bytea text (`bytea_output=hex`) as base64.
-fn write_bytes(text: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_bytes(text: &[u8], out: &mut Vec<u8>) {
     let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
     let hex = text.strip_prefix(b"\\x").filter(|hex| hex.len() % 2 == 0);
     let bytes: Option<Vec<u8>> =
         hex.and_then(|hex| hex.chunks_exact(2).map(|p| Some(digit(p[0])? << 4 | digit(p[1])?)).collect());
     match bytes {
-        Some(bytes) => write_string(BASE64.encode(bytes).as_bytes(), out),
+        Some(bytes) => write_base64(&bytes, out),
         None => write_string(text, out),
     }
 }
 
+/// Bytes as a string of base64.
+pub(super) fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    write_string(BASE64.encode(bytes).as_bytes(), out);
+}
+
 /// PostgreSQL's number text is JSON as it is; anything else must not break the line and stays a string.
-fn write_number(text: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_number(text: &[u8], out: &mut Vec<u8>) {
     let is_number = text.first().is_some_and(|b| b.is_ascii_digit() || *b == b'-')
         && text.last().is_some_and(u8::is_ascii_digit)
         && text.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e'));

@@ -1,7 +1,7 @@
 //! The mapping of a new index, made from the columns of its table (OpenSearch docs: "Mappings and field types").
 
-use super::{plan::TableSpec, types};
-use crate::model::Column;
+use super::{plan::TableSpec, spark, types};
+use crate::{config::Documents, model::Column};
 use serde_json::{Map, Value, json};
 
 /// A field name that OpenSearch would refuse or change.
@@ -37,10 +37,11 @@ pub fn properties(
         let mapping = match overrides.get(field) {
             Some(Value::String(name)) => json!({"type": name}),
             Some(whole) => whole.clone(),
+            None if spec.documents == Documents::Spark => spark::mapping(&spec.spark, column),
             None => types::mapping(&column.column_type),
         };
         properties.insert(field.to_owned(), mapping);
-        if types::has_json_sibling(&column.column_type) {
+        if spec.documents == Documents::Plain && types::has_json_sibling(&column.column_type) {
             properties.insert(format!("{field}__json"), json!({"type": "object", "enabled": false}));
         }
     }
@@ -90,6 +91,8 @@ mod tests {
             id_form: IdForm::Plain,
             exclude: vec!["x".into()],
             rename: vec![("ts".into(), "@timestamp".into())],
+            documents: Documents::Plain,
+            spark: Default::default(),
         }
     }
 

@@ -4,10 +4,11 @@
 use super::{
     document::{self, Field, Refusal},
     id::{self, KeyColumn, MissingKey},
+    spark::{self, SparkId},
     types::{self, Encoding},
 };
 use crate::{
-    config::IdForm,
+    config::{Documents, IdForm, Spark},
     model::{Cell, ColumnType, Row, TableSchema, Value},
 };
 
@@ -22,6 +23,10 @@ pub struct TableSpec {
     pub exclude: Vec<String>,
     /// Field names of columns that do not keep their own.
     pub rename: Vec<(String, String)>,
+    /// Form of the documents.
+    pub documents: Documents,
+    /// The job whose ids or documents are reproduced.
+    pub spark: Spark,
 }
 
 impl TableSpec {
@@ -46,6 +51,8 @@ pub struct TablePlan {
     fields: Vec<Field>,
     key: Vec<KeyColumn>,
     id_form: IdForm,
+    /// How Spark's forms of the id are made.
+    spark_id: Option<SparkId>,
 }
 
 /// Reusable buffers of one row's id.
@@ -70,7 +77,15 @@ impl TablePlan {
         let fields = columns
             .iter()
             .enumerate()
-            .filter_map(|(i, (name, ty))| Some(Field::new(i, spec.field_name(name)?, ty)))
+            .filter_map(|(i, (name, ty))| {
+                let field = spec.field_name(name)?;
+                Some(match spec.documents {
+                    Documents::Plain => Field::new(i, field, ty),
+                    Documents::Spark => {
+                        Field::encoded(i, field, spark::encoding(&spec.spark, name, ty), false)
+                    }
+                })
+            })
             .collect();
         let key = spec
             .id
@@ -81,8 +96,12 @@ impl TablePlan {
                 let boolean = types::encoding(&columns[column].1) == Encoding::Boolean;
                 Ok(KeyColumn { column, boolean })
             })
-            .collect::<Result<_, _>>()?;
-        Ok(TablePlan { oid, fields, key, id_form: spec.id_form })
+            .collect::<Result<Vec<_>, _>>()?;
+        let spark_id = matches!(spec.id_form, IdForm::Spark | IdForm::SparkMd5).then(|| {
+            let types: Vec<&ColumnType> = key.iter().map(|k: &KeyColumn| &columns[k.column].1).collect();
+            spark::id(&spec.spark, &types)
+        });
+        Ok(TablePlan { oid, fields, key, id_form: spec.id_form, spark_id })
     }
 
     /// The plan for rows that are read with all columns of `schema`, in order: windows and lookups.
@@ -107,16 +126,29 @@ impl TablePlan {
     pub fn write_id(&self, row: &Row<'_>, buffers: &mut IdBuffers) -> Result<(), MissingKey> {
         buffers.plain.clear();
         id::write_plain(&self.key, row, &mut buffers.plain)?;
-        self.id_of_plain(&buffers.plain, &mut buffers.id);
+        let only_null =
+            self.spark_id.is_some() && self.key.iter().all(|k| row.value(k.column) == Value::Null);
+        self.make_id(&buffers.plain, only_null, &mut buffers.id);
         Ok(())
     }
 
     /// Fills `id` with the document id that belongs to a plain one.
     pub fn id_of_plain(&self, plain: &[u8], id: &mut Vec<u8>) {
+        let only_null = self.spark_id.as_ref().is_some_and(|spark| spark.is_only_null(plain));
+        self.make_id(plain, only_null, id);
+    }
+
+    fn make_id(&self, plain: &[u8], only_null: bool, id: &mut Vec<u8>) {
         id.clear();
-        id.extend_from_slice(plain);
-        if self.id_form == IdForm::Md5 {
-            id::replace_by_md5(id, 0);
+        match &self.spark_id {
+            Some(_) if only_null => {}
+            Some(spark) => spark.write(plain, id),
+            None => id.extend_from_slice(plain),
+        }
+        match self.id_form {
+            IdForm::Md5 | IdForm::SparkMd5 => id::replace_by_md5(id, 0),
+            IdForm::Spark => id::replace_invalid(id),
+            IdForm::Plain => {}
         }
         id::replace_unfit(id, 0);
     }
@@ -186,6 +218,8 @@ mod tests {
             id_form,
             exclude: vec!["secret".into()],
             rename: vec![("v".into(), "@v".into())],
+            documents: Documents::Plain,
+            spark: Spark::default(),
         };
         let columns = [("a", 23), ("b", 16), ("v", 25), ("secret", 25)]
             .map(|(n, oid)| (n.to_owned(), ColumnType::scalar(oid, -1)));
@@ -228,8 +262,14 @@ mod tests {
 
     #[test]
     fn a_missing_id_column_is_named() {
-        let spec =
-            TableSpec { id: vec!["x".into()], id_form: IdForm::Plain, exclude: vec![], rename: vec![] };
+        let spec = TableSpec {
+            id: vec!["x".into()],
+            id_form: IdForm::Plain,
+            exclude: vec![],
+            rename: vec![],
+            documents: Documents::Plain,
+            spark: Spark::default(),
+        };
         assert_eq!(TablePlan::new(&spec, 1, &[]).unwrap_err(), MissingIdColumn("x".into()));
     }
 }

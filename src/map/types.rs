@@ -2,11 +2,12 @@
 //!
 //! A type is one row of [`TYPES`]. A type without a row goes through as PostgreSQL's text, mapped as keyword.
 
+use super::spark::SparkValue;
 use crate::model::{ColumnType, TypeCatalog};
 use serde_json::{Value, json};
 
 /// How the text of a value becomes JSON.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Encoding {
     /// The digits as they are.
     Integer,
@@ -34,6 +35,8 @@ pub(super) enum Encoding {
     MultiRange(&'static Encoding),
     /// A JSON array of the element's encoding.
     Array(Box<Encoding>),
+    /// What a PySpark job writes.
+    Spark(Box<SparkValue>),
 }
 
 /// One built-in type.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     ack::Tracker,
-    config::IdForm,
+    config::{Documents, IdForm},
     lanes::{EntryKind, LaneLimits, Target},
     map::TableSpec,
     model::{Column, ColumnType, ReplicaIdentity, TableName, TableSchema},
@@ -17,7 +17,14 @@ struct World {
 }
 
 fn world(batch_bytes: usize) -> World {
-    let spec = TableSpec { id: vec!["id".into()], id_form: IdForm::Plain, exclude: vec![], rename: vec![] };
+    let spec = TableSpec {
+        id: vec!["id".into()],
+        id_form: IdForm::Plain,
+        exclude: vec![],
+        rename: vec![],
+        documents: Documents::Plain,
+        spark: Default::default(),
+    };
     let columns = [("id", 23), ("v", 25)].map(|(name, oid)| (name.to_owned(), ColumnType::scalar(oid, -1)));
     let schema = TableSchema {
         oid: 7,

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     config::{self, Config},
     lanes::{TableNo, Target},
-    map::{TableSpec, properties},
+    map::{TableSpec, properties, spark_problems},
     model::{Epochs, TableName, TableSchema, Version},
     sink::{
         self, Client, EpochRecord, IndexDefinition, Owner, StateStore, TableRecord, TableState, Versions,
@@ -164,6 +164,8 @@ pub async fn schemas(
                 {
                     problems.push(format!("{}.window: {error}", table.place));
                 }
+                let odd = spark_problems(&spec_of(table, &schema), &schema.columns);
+                problems.extend(odd.iter().map(|problem| format!("{}.{problem}", table.place)));
                 schemas.push(schema);
             }
             Err(error) => transient_or(error, &table.place, &mut problems)?,
@@ -187,6 +189,17 @@ fn transient_or(
 
 fn id_of(table: &config::Table, schema: &TableSchema) -> Vec<String> {
     table.id.clone().unwrap_or_else(|| schema.primary_key.clone())
+}
+
+fn spec_of(table: &config::Table, schema: &TableSchema) -> TableSpec {
+    TableSpec {
+        id: id_of(table, schema),
+        id_form: table.id_form,
+        exclude: table.exclude_columns.clone(),
+        rename: table.rename.clone(),
+        documents: table.documents,
+        spark: table.spark.clone(),
+    }
 }
 
 /// Joins configuration and catalog, sees to it that every table has its index, and reads the tables' states.
@@ -245,12 +258,7 @@ pub fn join(
     schema: TableSchema,
     number: TableNo,
 ) -> Result<(Table, Map<String, Value>), PipelineError> {
-    let spec = TableSpec {
-        id: id_of(configured, &schema),
-        id_form: configured.id_form,
-        exclude: configured.exclude_columns.clone(),
-        rename: configured.rename.clone(),
-    };
+    let spec = spec_of(configured, &schema);
     let properties = properties(&spec, &schema.columns, &configured.mapping)
         .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
     let target = Target::new(number, &configured.index);

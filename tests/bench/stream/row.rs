@@ -1,7 +1,7 @@
 //! The row that is measured with: twelve columns, 334 bytes as a pgoutput message.
 
 use pg2os::{
-    config::{IdForm, OnTruncate},
+    config::{Documents, IdForm, OnTruncate},
     lanes::Target,
     map::{self, TableSpec},
     model::{Column, ReplicaIdentity, TableName, TableSchema, TypeCatalog},
@@ -98,7 +98,14 @@ pub(crate) fn relation() -> Vec<u8> {
 pub(crate) fn tables() -> Result<Tables, Box<dyn Error>> {
     let types = TypeCatalog::new();
     let columns = COLUMNS.map(|(name, oid, modifier)| (name.to_owned(), map::resolve(oid, modifier, &types)));
-    let spec = TableSpec { id: vec!["id".into()], id_form: IdForm::Plain, exclude: vec![], rename: vec![] };
+    let spec = TableSpec {
+        id: vec!["id".into()],
+        id_form: IdForm::Plain,
+        exclude: vec![],
+        rename: vec![],
+        documents: Documents::Plain,
+        spark: Default::default(),
+    };
     let schema = TableSchema {
         oid: RELATION,
         name: TableName { schema: "public".into(), name: "t".into() },
