@@ -18,6 +18,6 @@ pub use id::{MissingKey, split_plain};
 pub use mapping::{BadFieldName, properties};
 pub use ordinal::{Ordinals, Place};
 pub use plan::{IdBuffers, MissingIdColumn, TablePlan, TableSpec};
-pub use spark::{SparkProblem, SparkTrace, spark_problems, traces_of_spark};
+pub use spark::{SparkProblem, spark_advice, spark_problems};
 pub(crate) use text::escape_into;
 pub use types::{is_built_in, resolve};

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     config::{self, Config},
     lanes::{TableNo, Target},
-    map::{TableSpec, properties, spark_problems},
+    map::{TableSpec, properties, spark_advice, spark_problems},
     model::{Epochs, TableName, TableSchema, Version},
     sink::{
         self, Client, EpochRecord, IndexDefinition, Owner, StateStore, TableRecord, TableState, Versions,
@@ -241,6 +241,11 @@ pub async fn tables(
             tracing::info!(index = index.concrete, alias = index.name, table = name, "index created");
         }
         table.adopted = index.is_adopted();
+        if configured.documents == config::Documents::Plain
+            && let Some(advice) = spark_advice(&table.spec, &table.schema.columns, &index.properties)
+        {
+            tracing::warn!(index = index.concrete, table = name, "{}: {advice}", configured.place);
+        }
         let record = table_record(client, state, stored, &index, &table).await?;
         tables.push(table);
         work.push(Work { table: number, record, window: configured.window.clone() });

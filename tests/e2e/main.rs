@@ -11,5 +11,6 @@ mod convergence;
 mod faults;
 mod gaps;
 mod refusals;
+mod spark;
 mod streams;
 mod support;

@@ -75,7 +75,8 @@ const END_THE_JOB: [(&str, &str); 11] = [
     ("numeric", "'Infinity'"),
 ];
 
-const TYPES: &str = "CREATE TYPE comp AS (a int, b text); CREATE TYPE e AS ENUM ('x', 'y'); CREATE DOMAIN dom AS int;
+const TYPES: &str =
+    "CREATE TYPE comp AS (a int, b text); CREATE TYPE e AS ENUM ('x', 'y'); CREATE DOMAIN dom AS int;
     CREATE DOMAIN domn AS numeric(10,2); CREATE DOMAIN domt AS text; CREATE DOMAIN doma AS int[];";
 
 #[tokio::test]
@@ -97,7 +98,8 @@ async fn every_case_of_a_real_spark_is_reproduced_or_its_type_is_refused() {
 }
 
 async fn check(client: &Client, path: &Path) {
-    let cases = csv::Reader::from_path(path).unwrap().deserialize().collect::<Result<Vec<Case>, _>>().unwrap();
+    let cases =
+        csv::Reader::from_path(path).unwrap().deserialize().collect::<Result<Vec<Case>, _>>().unwrap();
     // Cases of the same columns and zones share a table.
     let mut groups: BTreeMap<[&str; 3], Vec<&Case>> = BTreeMap::new();
     for case in &cases {
@@ -134,7 +136,8 @@ async fn check_group(client: &Client, cases: &[&Case], tally: &mut Tally) {
     let created = format!("DROP TABLE IF EXISTS t; CREATE TABLE t (i int, {})", columns.join(", "));
     if let Err(error) = client.batch_execute(&created).await {
         // A scale outside of 0 to precision came with PostgreSQL 15.
-        let too_old = error.code().is_some_and(|code| code.code() == "22023") && cases[0].pg_types.starts_with("numeric(");
+        let too_old = error.code().is_some_and(|code| code.code() == "22023")
+            && cases[0].pg_types.starts_with("numeric(");
         assert!(too_old, "{created}: {error:?}");
         tally.refused.insert(cases[0].pg_types.clone());
         tally.without_id += cases.len();
@@ -146,7 +149,8 @@ async fn check_group(client: &Client, cases: &[&Case], tally: &mut Tally) {
     }
     let schema = load_table(client, "public", "t", &[]).await.unwrap();
     let zone = |name: &str| name.parse().unwrap();
-    let spark = Spark { timezone: zone(&cases[0].session_tz), jvm_timezone: zone(&cases[0].jvm_tz), cast: vec![] };
+    let spark =
+        Spark { timezone: zone(&cases[0].session_tz), jvm_timezone: zone(&cases[0].jvm_tz), cast: vec![] };
     let spec = |id_form, documents, cast| TableSpec {
         id: names.clone(),
         id_form,
@@ -188,7 +192,13 @@ async fn check_group(client: &Client, cases: &[&Case], tally: &mut Tally) {
             tally.wrong.extend((id.is_empty() || md5.len() != 32).then(|| format!("{number} has no id")));
             continue;
         }
-        assert!(case.error.is_empty(), "{} {} ends the job: {}", case.pg_types, case.pg_sql_values, case.error);
+        assert!(
+            case.error.is_empty(),
+            "{} {} ends the job: {}",
+            case.pg_types,
+            case.pg_sql_values,
+            case.error
+        );
         let mut same = |what: &str, found: &str, expected: &str| {
             if found != expected {
                 let Case { pg_types, pg_sql_values, jvm_tz, session_tz, .. } = case;

@@ -35,35 +35,27 @@ fn text() -> Value {
     json!({"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}})
 }
 
-/// A field that only a PySpark job maps so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SparkTrace {
-    /// The field.
-    pub field: String,
-    /// The type it is mapped as.
-    pub mapped_as: &'static str,
-    /// The declared type of its column.
-    pub sql_type: String,
-}
-
-/// Fields of an index, by its `mappings.properties`, that tell of a PySpark job: dates and timestamps are `long`, json and
-/// bytea are `text`. Plain documents would be refused there, or fill such fields with something else.
-pub fn traces_of_spark(
-    spec: &TableSpec,
-    columns: &[Column],
-    properties: &Map<String, Value>,
-) -> Vec<SparkTrace> {
+/// Says what to do about an index, by its `mappings.properties`, that a PySpark job made: its dates and timestamps are
+/// `long`, its json is `text`. Plain documents would be refused there. `None` where nothing tells of a job.
+pub fn spark_advice(spec: &TableSpec, columns: &[Column], properties: &Map<String, Value>) -> Option<String> {
     let trace = |column: &Column| {
         let field = spec.field_name(&column.name)?;
         let mapped = properties.get(field)?.get("type")?.as_str()?;
-        let mapped_as = match scalar_oid(&column.column_type) {
-            1082 | 1083 | 1114 | 1184 | 1266 if mapped == "long" => "long",
-            17 | 114 | 3802 if mapped == "text" => "text",
-            _ => return None,
+        let is_trace = match scalar_oid(&column.column_type) {
+            1082 | 1083 | 1114 | 1184 | 1266 => mapped == "long",
+            114 | 3802 => mapped == "text",
+            _ => false,
         };
-        Some(SparkTrace { field: field.to_owned(), mapped_as, sql_type: column.sql_type.clone() })
+        is_trace.then(|| format!("{field} ({}) is {mapped}", column.sql_type))
     };
-    columns.iter().filter_map(trace).collect()
+    let traces: Vec<String> = columns.iter().filter_map(trace).collect();
+    let fields = traces.join(", ");
+    (!traces.is_empty()).then(|| {
+        format!(
+            "a PySpark job seems to have made it: {fields}. Plain documents are refused there; set documents: spark to go on \
+             as the job did (docs/spark.md), or name a new index"
+        )
+    })
 }
 
 fn scalar_oid(column_type: &ColumnType) -> u32 {

@@ -15,7 +15,7 @@ mod types;
 
 pub(super) use document::SparkValue;
 pub(super) use id::SparkId;
-pub use index::{SparkTrace, traces_of_spark};
+pub use index::spark_advice;
 
 use super::{plan::TableSpec, types::Encoding};
 use crate::{

@@ -121,21 +121,20 @@ fn an_index_of_the_job_is_told_by_its_fields() {
         column("p", 3802, -1),
         column("t", 25, -1),
     ];
-    let traces = |properties: Value| {
-        let properties = properties.as_object().unwrap().clone();
-        traces_of_spark(&spec, &columns, &properties)
-            .into_iter()
-            .map(|t| (t.field, t.mapped_as))
-            .collect::<Vec<_>>()
-    };
+    let advice = |properties: Value| spark_advice(&spec, &columns, properties.as_object().unwrap());
     let text = json!({"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}});
     let job = json!({"id": {"type": "long"}, "@at": {"type": "long"}, "day": {"type": "long"}, "p": text, "t": text});
-    assert_eq!(traces(job), [("@at".into(), "long"), ("day".into(), "long"), ("p".into(), "text")]);
+    let told = advice(job).unwrap();
+    assert!(
+        told.contains(": @at (type 1184) is long, day (type 1082) is long, p (type 3802) is text. "),
+        "{told}"
+    );
+    assert!(told.contains("documents: spark"), "{told}");
     let ours = crate::map::properties(&spec, &columns, &serde_json::Map::new()).unwrap();
-    assert_eq!(traces(Value::Object(ours)), []);
+    assert_eq!(advice(Value::Object(ours)), None);
     assert_eq!(
-        traces(json!({"id": {"type": "long"}, "at": {"type": "long"}, "day": {"properties": {}}})),
-        []
+        advice(json!({"id": {"type": "long"}, "at": {"type": "long"}, "day": {"properties": {}}})),
+        None
     );
 }
 
