@@ -341,3 +341,29 @@ proptest! {
         let _ = load(&sources(&text, &[(&name, &text)]));
     }
 }
+
+#[test]
+fn the_settings_of_a_pyspark_job_are_checked() {
+    let of = |more: &str| {
+        format!(
+            "postgres: {{ host: h, database: d, user: u }}\nopensearch: {{ url: 'http://h:9200' }}\ntables: [{{ table: t, {more} }}]"
+        )
+    };
+    let spark = "documents: spark, spark: { timezone: Asia/Tokyo, cast: { a: double, b: 'array<String>' } }";
+    let table = good(&of(spark), &[]).config.tables.remove(0);
+    assert_eq!((table.documents, table.id_form), (Documents::Spark, IdForm::Plain));
+    assert_eq!((table.spark.timezone.name(), table.spark.jvm_timezone.name()), ("Asia/Tokyo", "Asia/Tokyo"));
+    let strings = SparkCast::Array(Box::new(SparkCast::String));
+    assert_eq!(table.spark.cast, [("a".to_owned(), SparkCast::Double), ("b".to_owned(), strings)]);
+    let problems = bad(
+        &of("id_form: spark, spark: { timezone: JST, jvm_timezone: '+09:00', cast: { a: decimal } }"),
+        &[],
+    );
+    let cure = "Etc/GMT-9 for +09:00";
+    let places = ["timezone", "jvm_timezone"].map(|key| format!("tables[0].spark.{key}"));
+    expect(
+        &problems,
+        &[(&places[0], cure), (&places[1], cure), ("tables[0].spark.cast.a", "say string, double")],
+    );
+    expect(&bad(&of("spark: { timezone: UTC }"), &[]), &[("tables[0].spark", "documents: spark")]);
+}

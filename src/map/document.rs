@@ -10,7 +10,7 @@ use crate::model::{ColumnType, Row, Value};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 /// JSON numbers of more characters are refused by every numeric field, and inside json too.
-const LONGEST_NUMBER: usize = 1000;
+pub(super) const LONGEST_NUMBER: usize = 1000;
 
 /// One field of a document: which column it comes from and how it is written.
 #[derive(Debug, Clone)]
@@ -139,13 +139,16 @@ pub(super) fn write_value(encoding: &Encoding, text: &[u8], out: &mut Vec<u8>) -
     true
 }
 
-/// Hexadecimal bytea text (`bytea_output=hex`) as base64.
-pub(super) fn write_bytes(text: &[u8], out: &mut Vec<u8>) {
+/// The bytes of a bytea's hexadecimal text (`bytea_output=hex`).
+pub(super) fn bytes_of_hex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
-    let hex = text.strip_prefix(b"\\x").filter(|hex| hex.len() % 2 == 0);
-    let bytes: Option<Vec<u8>> =
-        hex.and_then(|hex| hex.chunks_exact(2).map(|p| Some(digit(p[0])? << 4 | digit(p[1])?)).collect());
-    match bytes {
+    let hex = text.strip_prefix(b"\\x").filter(|hex| hex.len() % 2 == 0)?;
+    hex.chunks_exact(2).map(|p| Some(digit(p[0])? << 4 | digit(p[1])?)).collect()
+}
+
+/// A bytea as base64.
+pub(super) fn write_bytes(text: &[u8], out: &mut Vec<u8>) {
+    match bytes_of_hex(text) {
         Some(bytes) => write_base64(&bytes, out),
         None => write_string(text, out),
     }

@@ -7,7 +7,7 @@ use crate::model::{ColumnType, TypeCatalog};
 use serde_json::{Value, json};
 
 /// How the text of a value becomes JSON.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
     /// The digits as they are.
     Integer,

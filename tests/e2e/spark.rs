@@ -23,7 +23,8 @@ const FULL: &str = r#"'2024-06-15', 7, 9007199254740993, 1.1, 1e-5, true, 12345.
 /// What the job made of it: fields in the order of the table, NULL left out.
 const FULL_JSON: &str = r#""day":1718409600000,"n":7,"b":9007199254740993,"r":1.1,"d":1.0E-5,"ok":true,"amount":12345.67,"big":1.23456789012345677E18,"price":"12345.6700","free":"1.500000000000000000","at":1718454896789,"local":1718454896789,"clock":11045000,"j":"{\"b\": 1.0,  \"a\":[1]}","jb":"{\"a\": null, \"b\": 1.0}","u":"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11","i":"1 year 2 mons 3 days 04:05:06.789","ip":"10.0.0.1","mood":"happy","cash":"$12.34","x":"<a/>","span":"[1,5)","words":"'a' 'b'","p":"(1,2.5)","c":"ab   ","bytes":"aMOp","bits":"MTAx","tags":["x","y",null],"none":[],"days":[1718409600000,null],"empty":"""#;
 
-const SPARK: &str = "documents: spark, id_form: spark, spark: { timezone: UTC, cast: { amount: double, big: double, price: string, free: string } }";
+/// Windows of `n`, as days from year 1 on are thousands of windows.
+const SPARK: &str = "window: { column: n, rows: 100 }, documents: spark, id_form: spark, spark: { timezone: UTC, cast: { amount: double, big: double, price: string, free: string } }";
 
 /// A full row's document under key `k`.
 fn full(k: &str) -> (String, String) {

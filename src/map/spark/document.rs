@@ -8,7 +8,7 @@ use super::{
 use crate::{config::SparkCast, map::document};
 
 /// How a column's values become JSON.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::map) struct SparkValue {
     pub(super) spark_type: SparkType,
     pub(super) cast: Option<SparkCast>,
@@ -25,7 +25,12 @@ impl SparkValue {
         };
         if written.is_none() {
             out.truncate(start);
-            document::write_number(text, out);
+            match self.cast {
+                Some(SparkCast::String) => write_string(text, out),
+                // Longer numbers are refused by every field.
+                _ if text.len() > document::LONGEST_NUMBER => write_string(text, out),
+                _ => document::write_number(text, out),
+            }
         }
     }
 
@@ -187,6 +192,10 @@ mod tests {
             (decimal(2), SparkCast::Long, "-12.99", "-12"),
             (decimal(0), SparkCast::Int, "4294967297", "1"),
             (decimal(2), SparkCast::Double, "NaN", "\"NaN\""),
+            // Over 38 digits, which ends the job.
+            (decimal(18), SparkCast::Double, &"9".repeat(39), &"9".repeat(39)),
+            (decimal(18), SparkCast::Double, &"9".repeat(1001), &format!("\"{}\"", "9".repeat(1001))),
+            (decimal(18), SparkCast::String, &"9".repeat(39), &format!("\"{}\"", "9".repeat(39))),
             (SparkType::Integer, SparkCast::Double, "7", "7.0"),
             (SparkType::Timestamp, SparkCast::String, "2024-01-01 12:00:00.50", "\"2024-01-01 12:00:00.5\""),
             (SparkType::Array(Box::new(decimal(1))), SparkCast::String, "{1,NULL}", "\"[1.0, null]\""),

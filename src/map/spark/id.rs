@@ -17,7 +17,8 @@ impl SparkId {
         plain == b"\\N" && self.types.len() == 1 && self.types[0] != SparkType::Text
     }
 
-    /// Appends what `concat_ws` makes of the plain id of a key that is not only NULL: bytes, which are no UTF-8 where a bytea is none.
+    /// Appends what `concat_ws` makes of the plain id of a key that is not only NULL: bytes, which are no UTF-8 where a
+    /// bytea is none.
     ///
     /// A value that the job fails on keeps the server's text, which is no other value's.
     pub(in crate::map) fn write(&self, plain: &[u8], out: &mut Vec<u8>) {
@@ -35,9 +36,10 @@ impl SparkId {
                 }
                 unescaped(part)
             };
-            let begin = out.len();
+            let (begin, was_first) = (out.len(), first);
             if self.write_value(spark_type, &value, &mut first, out).is_none() {
                 out.truncate(begin);
+                first = was_first;
                 separate(&mut first, out);
                 out.extend_from_slice(&value);
             }
@@ -51,21 +53,16 @@ impl SparkId {
         first: &mut bool,
         out: &mut Vec<u8>,
     ) -> Option<()> {
-        let SparkType::Array(element) = spark_type else {
-            let mut still_first = *first;
-            separate(&mut still_first, out);
-            text::write(spark_type, value, self.zones, out)?;
-            *first = still_first;
-            return Some(());
+        let mut write = |spark_type, value: &[u8]| {
+            separate(first, out);
+            text::write(spark_type, value, self.zones, out)
         };
-        let mut still_first = *first;
-        text::each_element(value, |value| {
-            let Some(value) = value else { return Some(()) };
-            separate(&mut still_first, out);
-            text::write(element, value, self.zones, out)
-        })?;
-        *first = still_first;
-        Some(())
+        match spark_type {
+            SparkType::Array(element) => {
+                text::each_element(value, |value| value.map_or(Some(()), |value| write(element, value)))
+            }
+            scalar => write(scalar, value),
+        }
     }
 }
 

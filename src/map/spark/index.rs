@@ -9,7 +9,7 @@ use crate::{
 use serde_json::{Map, Value, json};
 
 /// The mapping of a field in a new index: what the job's dynamic mapping gave, except that doubles are no floats, and
-/// that a NaN, which is a string, does not make its document a dead letter.
+/// that a NaN or an infinite date, which are strings, do not make their document a dead letter.
 pub(in crate::map) fn mapping(value: &SparkValue) -> Value {
     let number = |name: &str| json!({"type": name, "ignore_malformed": true});
     match (&value.cast, &value.spark_type) {
@@ -27,7 +27,7 @@ pub(in crate::map) fn mapping(value: &SparkValue) -> Value {
             | SparkType::BitString
             | SparkType::Array(_),
         ) => text(),
-        _ => json!({"type": "long"}),
+        _ => number("long"),
     }
 }
 

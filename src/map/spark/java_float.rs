@@ -213,6 +213,7 @@ fn whole_digits(Binary { fraction, exponent, significant }: Binary) -> Decimal {
 }
 
 /// The decimal exponent of the first digit, or one more.
+#[expect(clippy::approx_constant, reason = "Java's estimate, to its last bit")]
 fn estimated_exponent(fraction: u64, exponent: i32) -> i32 {
     let mantissa = f64::from_bits(1023 << 52 | fraction & ((1 << 52) - 1));
     ((mantissa - 1.5) * 0.289529654 + 0.176091259 + f64::from(exponent) * 0.301029995663981).floor() as i32

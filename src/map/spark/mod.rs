@@ -142,15 +142,15 @@ fn zones(spark: &Spark) -> Zones {
 /// How the values of column `name` are written, and whether they are elements of an array; a column that the job cannot
 /// read is its text.
 fn value(spark: &Spark, name: &str, column_type: &ColumnType) -> (SparkValue, bool) {
-    let value = |spark_type, cast: Option<&SparkCast>| SparkValue {
+    let of = |spark_type, cast: Option<&SparkCast>| SparkValue {
         spark_type,
         cast: cast.cloned(),
         zones: zones(spark),
     };
     match (SparkType::of(column_type).unwrap_or(SparkType::Text), cast_of(spark, name)) {
-        (SparkType::Array(element), None) => (value(*element, None), true),
-        (SparkType::Array(element), Some(SparkCast::Array(cast))) => (value(*element, Some(cast)), true),
-        (spark_type, cast) => (value(spark_type, cast), false),
+        (SparkType::Array(element), None) => (of(*element, None), true),
+        (SparkType::Array(element), Some(SparkCast::Array(cast))) => (of(*element, Some(cast)), true),
+        (spark_type, cast) => (of(spark_type, cast), false),
     }
 }
 

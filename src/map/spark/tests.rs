@@ -155,8 +155,36 @@ fn a_new_index_has_the_fields_of_the_job() {
     let text = json!({"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}});
     let number = |name: &str| json!({"type": name, "ignore_malformed": true});
     let expected = json!({
-        "id": {"type": "long"}, "r": number("float"), "amount": number("double"), "price": text, "at": {"type": "long"},
+        "id": number("long"), "r": number("float"), "amount": number("double"), "price": text, "at": number("long"),
         "p": text, "ok": {"type": "boolean"},
     });
     assert_eq!(Value::Object(properties), expected);
+}
+
+#[test]
+fn an_id_that_opensearch_refuses_is_its_sha_256_and_a_null_key_is_no_text() {
+    use crate::{
+        map::{IdBuffers, TablePlan},
+        model::{Cell, Row},
+    };
+    let columns = [("k".to_owned(), ColumnType::scalar(25, -1))];
+    let id = |id_form, value: Option<&str>| {
+        let spec = TableSpec { id_form, ..spec(&["k"], &[]) };
+        let bytes = value.unwrap_or_default().as_bytes();
+        let cell = value.map_or(Cell::Null, |_| Cell::Text { start: 0, end: bytes.len() as u32 });
+        let mut ids = IdBuffers::default();
+        TablePlan::new(&spec, 1, &columns)
+            .unwrap()
+            .write_id(&Row { bytes, cells: &[cell] }, &mut ids)
+            .unwrap();
+        String::from_utf8(ids.id).unwrap()
+    };
+    const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    assert_eq!(id(IdForm::Spark, Some("")), EMPTY);
+    assert_eq!(id(IdForm::Spark, None), EMPTY);
+    assert_eq!(id(IdForm::Spark, Some("\\N")), "\\N");
+    assert_eq!(id(IdForm::Spark, Some(&"x".repeat(512))).len(), 512);
+    assert_eq!(id(IdForm::Spark, Some(&"x".repeat(513))).len(), 64);
+    assert_eq!(id(IdForm::SparkMd5, Some(&"x".repeat(513))).len(), 32);
+    assert_eq!(id(IdForm::SparkMd5, None), "d41d8cd98f00b204e9800998ecf8427e");
 }

@@ -5,6 +5,7 @@ use super::{
     decimal, interval, java_float,
     types::SparkType,
 };
+use crate::map::document::bytes_of_hex;
 
 /// Appends the text of a value as the server printed it; `None`, with nothing appended, where the job fails on it.
 pub(super) fn write(spark_type: &SparkType, text: &[u8], zones: Zones, out: &mut Vec<u8>) -> Option<()> {
@@ -20,7 +21,7 @@ pub(super) fn write(spark_type: &SparkType, text: &[u8], zones: Zones, out: &mut
         SparkType::Decimal { scale } => decimal::write(text, *scale, out)?,
         SparkType::Float => java_float::write_f32(parse(text)?, out),
         SparkType::Double => java_float::write_f64(parse(text)?, out),
-        SparkType::Bytes => write_bytes(text, out)?,
+        SparkType::Bytes => out.extend_from_slice(&bytes_of_hex(text)?),
         SparkType::Date => Day::read(text)?.write(out),
         SparkType::Timestamp | SparkType::TimestampUtc | SparkType::Time => {
             moment(spark_type, text, zones)?.write(zones, out);
@@ -42,24 +43,6 @@ pub(super) fn moment(spark_type: &SparkType, text: &[u8], zones: Zones) -> Optio
 /// The number that PostgreSQL printed.
 pub(super) fn parse<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// The bytes themselves, of their hexadecimal text.
-fn write_bytes(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let start = out.len();
-    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
-    for pair in text.strip_prefix(b"\\x")?.chunks(2) {
-        let byte = match pair {
-            [high, low] => digit(*high).zip(digit(*low)),
-            _ => None,
-        };
-        let Some((high, low)) = byte else {
-            out.truncate(start);
-            return None;
-        };
-        out.push(high << 4 | low);
-    }
-    Some(())
 }
 
 /// `[1, null, 3]`.
