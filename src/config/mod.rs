@@ -12,6 +12,7 @@ mod print;
 mod problem;
 mod raw;
 mod raw_table;
+mod spark;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use named::{TableColumns, unknown_columns};
 pub use pattern::TablePattern;
 pub use problem::{Problem, Problems};
 pub use raw::schema;
+pub use spark::{Spark, SparkCast};
 pub use wildcard::{Wildcard, expand};
 
 use crate::model::TableName;
@@ -347,6 +349,10 @@ pub struct Table {
     pub on_truncate: OnTruncate,
     /// What happens when the table changes in a way that the stream does not carry?
     pub on_schema_change: OnSchemaChange,
+    /// Form of the documents.
+    pub documents: Documents,
+    /// The job whose ids or documents are reproduced.
+    pub spark: Spark,
 }
 
 impl Table {
@@ -384,6 +390,20 @@ pub enum IdForm {
     Plain,
     /// MD5 of it.
     Md5,
+    /// Spark's `concat_ws` of them.
+    Spark,
+    /// MD5 of that.
+    SparkMd5,
+}
+
+/// Form of the documents.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Documents {
+    /// The form that loses nothing.
+    #[default]
+    Plain,
+    /// What a PySpark job writes.
+    Spark,
 }
 
 /// How a table is divided.

@@ -19,9 +19,6 @@ const NOT_YET: &[Line] = &[
     ("tables[].query", None, "name a table, for example one that holds the joined rows"),
     ("tables[].root", None, "it belongs to query: name a table"),
     ("tables[].id", Some(Value::is_object), "give a list of columns"),
-    ("tables[].id_form", Some(|v| v == "spark" || v == "spark_md5"), "use plain or md5, with a new index"),
-    ("tables[].documents", Some(|v| v == "spark"), "leave it out, and use a new index"),
-    ("tables[].spark", None, "leave it out, and use a new index"),
 ];
 
 /// Reports what is not there yet.

@@ -51,7 +51,7 @@ pub(super) struct Table {
     pub(super) append_only: bool,
     /// Form of the documents.
     pub(super) documents: Documents,
-    /// Details of `documents: spark`.
+    /// The PySpark job, for `documents: spark` and `id_form: spark`.
     pub(super) spark: Option<Spark>,
 }
 
@@ -139,12 +139,14 @@ pub(super) enum Documents {
     Spark,
 }
 
-/// Details of `documents: spark`.
+/// The PySpark job whose documents or ids are reproduced.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Spark {
-    /// Time zone of the Spark session.
+    /// Time zone of the Spark session (spark.sql.session.timeZone): prints timestamps in ids; default: UTC.
     pub(super) timezone: Option<String>,
-    /// Spark types that columns were cast to, by column.
+    /// Time zone of the JVM (TZ, user.timezone): reads dates and timestamps without time zone; default: timezone.
+    pub(super) jvm_timezone: Option<String>,
+    /// Spark types that columns were cast to before they were written, by column: double, string, …
     pub(super) cast: BTreeMap<String, String>,
 }

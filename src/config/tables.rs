@@ -1,10 +1,10 @@
 //! Validates the entries of `tables`, each by itself and against each other.
 
 use super::{
-    Bound, IdForm, Table, TablePattern, Wildcard, Window, WindowStep, names,
+    Bound, Documents, IdForm, Table, TablePattern, Wildcard, Window, WindowStep, names,
     pattern::is_wildcard,
     raw::{End, IdColumns, Raw},
-    raw_table,
+    raw_table, spark,
     validate::Findings,
 };
 use std::collections::HashMap;
@@ -76,6 +76,7 @@ fn entry(v: &mut Findings, place: String, raw: &mut raw_table::Table) -> Option<
             v.add(at(key), "is empty", cure);
         }
     }
+    let spark = spark::validate(v, &place, raw);
     for (field, given) in &raw.mapping {
         if !given.is_string() && !given.is_object() {
             let cure = "give a type, as keyword, or a field mapping, as { type: keyword }";
@@ -110,7 +111,7 @@ fn entry(v: &mut Findings, place: String, raw: &mut raw_table::Table) -> Option<
         wildcard: wildcard.clone(),
         index: raw.index.clone().unwrap_or_default(),
         id,
-        id_form: if matches!(raw.id_form, raw_table::IdForm::Md5) { IdForm::Md5 } else { IdForm::Plain },
+        id_form: id_form(raw.id_form),
         id_unique_asserted: raw.id_unique.is_some(),
         window,
         exclude_columns: raw.columns.exclude.clone(),
@@ -122,6 +123,8 @@ fn entry(v: &mut Findings, place: String, raw: &mut raw_table::Table) -> Option<
         mapping: raw.mapping.clone(),
         on_truncate: raw.on_truncate,
         on_schema_change: raw.on_schema_change,
+        documents: documents(&raw.documents),
+        spark,
     };
     let excluded = raw.exclude.as_deref().unwrap_or_default();
     match wildcard {
@@ -152,6 +155,22 @@ fn index(v: &mut Findings, place: &str, name: &str, raw: &mut Option<String>) {
     }
     if let Some(index) = raw {
         v.fine(place, names::index_name(index), &format!("set {place} to a name OpenSearch takes"));
+    }
+}
+
+fn id_form(raw: raw_table::IdForm) -> IdForm {
+    match raw {
+        raw_table::IdForm::Plain => IdForm::Plain,
+        raw_table::IdForm::Md5 => IdForm::Md5,
+        raw_table::IdForm::Spark => IdForm::Spark,
+        raw_table::IdForm::SparkMd5 => IdForm::SparkMd5,
+    }
+}
+
+fn documents(raw: &raw_table::Documents) -> Documents {
+    match raw {
+        raw_table::Documents::Plain => Documents::Plain,
+        raw_table::Documents::Spark => Documents::Spark,
     }
 }
 

@@ -117,15 +117,7 @@ fn the_smallest_file_gets_all_defaults() {
 #[test]
 fn the_fuller_file_is_refused_only_for_what_is_not_there_yet() {
     let problems = bad(FULL, &[]);
-    let places = [
-        "http",
-        "postgres.backfill_host",
-        "tables[4].id_form",
-        "tables[4].documents",
-        "tables[4].spark",
-        "tables[5].query",
-        "tables[5].root",
-    ];
+    let places = ["http", "postgres.backfill_host", "tables[5].query", "tables[5].root"];
     let expected: Vec<(&str, &str)> =
         places.iter().map(|place| (*place, "not in this version yet")).collect();
     expect(&problems, &expected);
@@ -133,7 +125,7 @@ fn the_fuller_file_is_refused_only_for_what_is_not_there_yet() {
 
 #[test]
 fn the_fuller_file_loads_without_them() {
-    let left_out = ["http:", "backfill_host:", "crm.events"];
+    let left_out = ["http:", "backfill_host:"];
     let file = FULL.split("  - query").next().unwrap();
     let kept = file.lines().filter(|line| !left_out.iter().any(|word| line.contains(word)));
     let config = good(&kept.collect::<Vec<_>>().join("\n"), &[]).config;
@@ -377,4 +369,30 @@ proptest! {
     fn no_text_makes_loading_panic(text in "[a-z:{}\\[\\]\n &*<!|>'\"-]{0,60}", name in "PG2OS_[A-Z0-9_]{0,12}") {
         let _ = load(&sources(&text, &[(&name, &text)]));
     }
+}
+
+#[test]
+fn the_settings_of_a_pyspark_job_are_checked() {
+    let of = |more: &str| {
+        format!(
+            "postgres: {{ host: h, database: d, user: u }}\nopensearch: {{ url: 'http://h:9200' }}\ntables: [{{ table: t, {more} }}]"
+        )
+    };
+    let spark = "documents: spark, spark: { timezone: Asia/Tokyo, cast: { a: double, b: 'array<String>' } }";
+    let table = good(&of(spark), &[]).config.tables.remove(0);
+    assert_eq!((table.documents, table.id_form), (Documents::Spark, IdForm::Plain));
+    assert_eq!((table.spark.timezone.name(), table.spark.jvm_timezone.name()), ("Asia/Tokyo", "Asia/Tokyo"));
+    let strings = SparkCast::Array(Box::new(SparkCast::String));
+    assert_eq!(table.spark.cast, [("a".to_owned(), SparkCast::Double), ("b".to_owned(), strings)]);
+    let problems = bad(
+        &of("id_form: spark, spark: { timezone: JST, jvm_timezone: '+09:00', cast: { a: decimal } }"),
+        &[],
+    );
+    let cure = "Etc/GMT-9 for +09:00";
+    let places = ["timezone", "jvm_timezone"].map(|key| format!("tables[0].spark.{key}"));
+    expect(
+        &problems,
+        &[(&places[0], cure), (&places[1], cure), ("tables[0].spark.cast.a", "say string, double")],
+    );
+    expect(&bad(&of("spark: { timezone: UTC }"), &[]), &[("tables[0].spark", "documents: spark")]);
 }

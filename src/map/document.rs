@@ -4,13 +4,13 @@ use super::{
     array, json, overrides, range,
     text::{escape_into, write_string},
     time::{self, Kind},
-    types::{self, Encoding},
+    types::Encoding,
 };
-use crate::model::{ColumnType, Row, Value};
+use crate::model::{Row, Value};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 /// JSON numbers of more characters are refused by every numeric field, and inside json too.
-const LONGEST_NUMBER: usize = 1000;
+pub(super) const LONGEST_NUMBER: usize = 1000;
 
 /// One field of a document: which column it comes from and how it is written.
 #[derive(Debug, Clone)]
@@ -27,8 +27,9 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// The field called `name` from column number `column`, written as `encoding`.
-    pub(super) fn new(column: usize, name: &str, column_type: &ColumnType, encoding: Encoding) -> Self {
+    /// The field called `name` from column number `column`, written as `encoding`; with a sibling `NAME__json` for what a
+    /// flat_object cannot take, where the column has one.
+    pub(super) fn new(column: usize, name: &str, encoding: Encoding, has_json_sibling: bool) -> Self {
         let key = |suffix: &str| {
             let mut key = b",\"".to_vec();
             escape_into(name.as_bytes(), &mut key);
@@ -40,7 +41,7 @@ impl Field {
             column,
             name: name.to_owned(),
             key: key(""),
-            json_key: types::has_json_sibling(column_type).then(|| key("__json")),
+            json_key: has_json_sibling.then(|| key("__json")),
             encoding,
         }
     }
@@ -129,24 +130,33 @@ pub(super) fn write_value(encoding: &Encoding, text: &[u8], out: &mut Vec<u8>) -
         Encoding::Range(element) => return range::write_range(text, element, out),
         Encoding::MultiRange(element) => range::write_multirange(text, element, out),
         Encoding::Array(element) => array::write_array(text, element, out),
+        Encoding::Spark(value) => value.write(text, out),
     }
     true
 }
 
-/// Hexadecimal bytea text (`bytea_output=hex`) as base64.
-fn write_bytes(text: &[u8], out: &mut Vec<u8>) {
+/// The bytes of a bytea's hexadecimal text (`bytea_output=hex`).
+pub(super) fn bytes_of_hex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
-    let hex = text.strip_prefix(b"\\x").filter(|hex| hex.len() % 2 == 0);
-    let bytes: Option<Vec<u8>> =
-        hex.and_then(|hex| hex.chunks_exact(2).map(|p| Some(digit(p[0])? << 4 | digit(p[1])?)).collect());
-    match bytes {
-        Some(bytes) => write_string(BASE64.encode(bytes).as_bytes(), out),
+    let hex = text.strip_prefix(b"\\x").filter(|hex| hex.len() % 2 == 0)?;
+    hex.chunks_exact(2).map(|p| Some(digit(p[0])? << 4 | digit(p[1])?)).collect()
+}
+
+/// A bytea as base64.
+pub(super) fn write_bytes(text: &[u8], out: &mut Vec<u8>) {
+    match bytes_of_hex(text) {
+        Some(bytes) => write_base64(&bytes, out),
         None => write_string(text, out),
     }
 }
 
+/// Bytes as a string of base64.
+pub(super) fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    write_string(BASE64.encode(bytes).as_bytes(), out);
+}
+
 /// PostgreSQL's number text is JSON as it is; anything else must not break the line and stays a string.
-fn write_number(text: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_number(text: &[u8], out: &mut Vec<u8>) {
     let is_number = text.first().is_some_and(|b| b.is_ascii_digit() || *b == b'-')
         && text.last().is_some_and(u8::is_ascii_digit)
         && text.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e'));
@@ -160,13 +170,18 @@ fn write_number(text: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Cell;
+    use crate::{map::types, model::Cell};
 
     fn document(columns: &[(&str, u32, Option<&str>)]) -> Result<(String, u32), Refusal> {
         let (mut bytes, mut cells, mut fields) = (vec![], vec![], vec![]);
         for (i, (name, oid, value)) in columns.iter().enumerate() {
             let column_type = types::resolve(*oid, -1, &Default::default());
-            fields.push(Field::new(i, name, &column_type, types::encoding(&column_type)));
+            fields.push(Field::new(
+                i,
+                name,
+                types::encoding(&column_type),
+                types::has_json_sibling(&column_type),
+            ));
             cells.push(value.map_or(Cell::Null, |v| {
                 let start = bytes.len() as u32;
                 bytes.extend_from_slice(v.as_bytes());

@@ -116,6 +116,13 @@ pub(super) fn replace_by_md5(out: &mut Vec<u8>, from: usize) {
     replace_by_hex(out, from, &digest);
 }
 
+/// Replaces what is no UTF-8 as Java does when it makes a string of it: each ill-formed sequence by U+FFFD.
+pub(super) fn replace_invalid(out: &mut Vec<u8>) {
+    if std::str::from_utf8(out).is_err() {
+        *out = String::from_utf8_lossy(out).into_owned().into_bytes();
+    }
+}
+
 /// Replaces an id in `out[from..]` that OpenSearch would refuse, empty, over 512 bytes or not UTF-8, by its SHA-256 in hex.
 /// True where it did.
 pub(super) fn replace_unfit(out: &mut Vec<u8>, from: usize) -> bool {

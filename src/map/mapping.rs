@@ -1,7 +1,7 @@
 //! The mapping of a new index, made from the columns of its table (OpenSearch docs: "Mappings and field types").
 
-use super::{overrides, plan::TableSpec, types};
-use crate::model::Column;
+use super::{overrides, plan::TableSpec, spark, types};
+use crate::{config::Documents, model::Column};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
@@ -52,7 +52,8 @@ pub fn properties(
     overrides: &Map<String, Value>,
 ) -> Result<Map<String, Value>, Vec<BadField>> {
     let (mut properties, mut owners, mut bad) = (Map::new(), HashMap::new(), vec![]);
-    for Column { name: column, column_type, .. } in columns {
+    for source in columns {
+        let Column { name: column, column_type, .. } = source;
         let Some(field) = spec.field_name(column) else { continue };
         if let Some(why) = refusal(field) {
             bad.push(BadField::Name { column: column.clone(), field: field.to_owned(), why });
@@ -62,8 +63,12 @@ pub fn properties(
         if let Some(why) = given.and_then(|given| overrides::misfit(column_type, given)) {
             bad.push(BadField::Type { field: field.to_owned(), why });
         }
-        let mapping = given.map_or_else(|| types::mapping(column_type), overrides::mapping);
-        let sibling = types::has_json_sibling(column_type)
+        let mapping = match (given, spec.documents) {
+            (Some(given), _) => overrides::mapping(given),
+            (None, Documents::Spark) => spark::mapping(&spec.spark, source),
+            (None, Documents::Plain) => types::mapping(column_type),
+        };
+        let sibling = (spec.documents == Documents::Plain && types::has_json_sibling(column_type))
             .then(|| (format!("{field}__json"), json!({"type": "object", "enabled": false})));
         for (field, mapping) in [(field.to_owned(), mapping)].into_iter().chain(sibling) {
             if let Some(first) = owners.insert(field.clone(), column) {

@@ -5,10 +5,11 @@ use super::{
     document::{self, Field, Refusal},
     id::{self, KeyColumn, MissingKey},
     overrides,
+    spark::{self, SparkId},
     types::{self, Encoding},
 };
 use crate::{
-    config::IdForm,
+    config::{Documents, IdForm, Spark},
     model::{ColumnType, Row, TableSchema, Value},
 };
 use std::str::Utf8Error;
@@ -28,6 +29,10 @@ pub struct TableSpec {
     pub routing: Option<String>,
     /// Fields that `mapping` makes geo_points.
     pub geo_points: Vec<String>,
+    /// Form of the documents.
+    pub documents: Documents,
+    /// The job whose ids or documents are reproduced.
+    pub spark: Spark,
 }
 
 impl TableSpec {
@@ -44,12 +49,16 @@ impl TableSpec {
         self.id.iter().chain(&self.routing)
     }
 
-    fn encoding(&self, field: &str, column_type: &ColumnType) -> Encoding {
-        if self.geo_points.iter().any(|f| f == field) {
+    fn field(&self, column: usize, name: &str, field: &str, column_type: &ColumnType) -> Field {
+        let is_plain = self.documents == Documents::Plain;
+        let encoding = if self.geo_points.iter().any(|f| f == field) {
             overrides::geo_point(column_type)
-        } else {
+        } else if is_plain {
             types::encoding(column_type)
-        }
+        } else {
+            spark::encoding(&self.spark, name, column_type)
+        };
+        Field::new(column, field, encoding, is_plain && types::has_json_sibling(column_type))
     }
 }
 
@@ -66,6 +75,8 @@ pub struct TablePlan {
     key: Vec<KeyColumn>,
     routing: Option<KeyColumn>,
     id_form: IdForm,
+    /// How Spark's forms of the id are made.
+    spark_id: Option<SparkId>,
 }
 
 /// Reusable buffers of where one row's document is.
@@ -94,7 +105,7 @@ impl TablePlan {
             .enumerate()
             .filter_map(|(i, (name, ty))| {
                 let field = spec.field_name(name)?;
-                Some(Field::new(i, field, ty, spec.encoding(field, ty)))
+                Some(spec.field(i, name, field, ty))
             })
             .collect();
         let key_column = |name: &String| {
@@ -103,9 +114,13 @@ impl TablePlan {
             let boolean = types::encoding(&columns[column].1) == Encoding::Boolean;
             Ok(KeyColumn { column, boolean })
         };
-        let key = spec.id.iter().map(key_column).collect::<Result<_, _>>()?;
+        let key = spec.id.iter().map(key_column).collect::<Result<Vec<_>, _>>()?;
         let routing = spec.routing.as_ref().map(key_column).transpose()?;
-        Ok(TablePlan { oid, fields, key, routing, id_form: spec.id_form })
+        let spark_id = matches!(spec.id_form, IdForm::Spark | IdForm::SparkMd5).then(|| {
+            let types: Vec<&ColumnType> = key.iter().map(|k: &KeyColumn| &columns[k.column].1).collect();
+            spark::id(&spec.spark, &types)
+        });
+        Ok(TablePlan { oid, fields, key, routing, id_form: spec.id_form, spark_id })
     }
 
     /// The plan for rows that are read with all columns of `schema`, in order: windows and lookups.
@@ -130,7 +145,9 @@ impl TablePlan {
     pub fn write_id(&self, row: &Row<'_>, buffers: &mut IdBuffers) -> Result<(), MissingKey> {
         buffers.plain.clear();
         id::write_plain(&self.key, row, &mut buffers.plain)?;
-        self.id_of_plain(&buffers.plain, &mut buffers.id);
+        let only_null =
+            self.spark_id.is_some() && self.key.iter().all(|k| row.value(k.column) == Value::Null);
+        self.make_id(&buffers.plain, only_null, &mut buffers.id);
         buffers.routing.clear();
         match &self.routing {
             Some(column) => id::write_routing(column, row, &mut buffers.routing)
@@ -141,10 +158,21 @@ impl TablePlan {
 
     /// Fills `id` with the document id that belongs to a plain one.
     pub fn id_of_plain(&self, plain: &[u8], id: &mut Vec<u8>) {
+        let only_null = self.spark_id.as_ref().is_some_and(|spark| spark.is_only_null(plain));
+        self.make_id(plain, only_null, id);
+    }
+
+    fn make_id(&self, plain: &[u8], only_null: bool, id: &mut Vec<u8>) {
         id.clear();
-        id.extend_from_slice(plain);
-        if self.id_form == IdForm::Md5 {
-            id::replace_by_md5(id, 0);
+        match &self.spark_id {
+            Some(_) if only_null => {}
+            Some(spark) => spark.write(plain, id),
+            None => id.extend_from_slice(plain),
+        }
+        match self.id_form {
+            IdForm::Md5 | IdForm::SparkMd5 => id::replace_by_md5(id, 0),
+            IdForm::Spark => id::replace_invalid(id),
+            IdForm::Plain => {}
         }
         id::replace_unfit(id, 0);
     }

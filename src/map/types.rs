@@ -2,6 +2,7 @@
 //!
 //! A type is one row of [`TYPES`]. A type without a row goes through as PostgreSQL's text, mapped as keyword.
 
+use super::spark::SparkValue;
 use crate::model::{ColumnType, TypeCatalog};
 use serde_json::{Value, json};
 
@@ -36,6 +37,8 @@ pub(super) enum Encoding {
     GeoPoint,
     /// A JSON array of the element's encoding.
     Array(Box<Encoding>),
+    /// What a PySpark job writes.
+    Spark(Box<SparkValue>),
 }
 
 /// One built-in type.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     config::{self, Config, TableColumns, unknown_columns},
     lanes::{TableNo, Target},
-    map::{self, TableSpec, properties},
+    map::{self, TableSpec, properties, spark_advice, spark_problems},
     model::{Epochs, TableSchema, Version},
     sink::{
         self, Client, EpochRecord, IndexDefinition, Owner, SinkError, StateStore, TableRecord, TableState,
@@ -154,6 +154,8 @@ async fn schema(
             Err(error) => transient_or(error, table, "", problems)?,
         }
     }
+    let odd = spark_problems(&spec_of(table, &schema), &schema.columns);
+    problems.extend(odd.iter().map(|problem| format!("{}.{problem}", table.place)));
     if let Some(window) = &table.window
         && let Err(error) = window::check(&schema, window, chrono::Utc::now())
     {
@@ -198,6 +200,20 @@ fn id_of(table: &config::Table, schema: &TableSchema) -> Vec<String> {
     table.id.clone().unwrap_or_else(|| schema.primary_key.clone())
 }
 
+fn spec_of(table: &config::Table, schema: &TableSchema) -> TableSpec {
+    let geo_points = table.mapping.iter().filter(|(_, given)| map::is_geo_point(given));
+    TableSpec {
+        id: id_of(table, schema),
+        id_form: table.id_form,
+        exclude: table.exclude_columns.clone(),
+        rename: table.rename.clone(),
+        routing: table.routing.clone(),
+        geo_points: geo_points.map(|(field, _)| field.clone()).collect(),
+        documents: table.documents,
+        spark: table.spark.clone(),
+    }
+}
+
 /// Joins configuration and catalog, sees to it that every table has its index, and reads the tables' states.
 ///
 /// # Errors
@@ -238,6 +254,11 @@ pub async fn tables(
             tracing::info!(index = index.concrete, alias = index.name, table = name, "index created");
         }
         table.adopted = index.is_adopted();
+        if configured.documents == config::Documents::Plain
+            && let Some(advice) = spark_advice(&table.spec, &table.schema.columns, &index.properties)
+        {
+            tracing::warn!(index = index.concrete, table = name, "{}: {advice}", configured.place);
+        }
         let record = table_record(client, state, stored, &index, &table).await?;
         tables.push(table);
         let (window, append_only) = (configured.window.clone(), configured.append_only);
@@ -256,15 +277,7 @@ pub fn join(
     schema: TableSchema,
     number: TableNo,
 ) -> Result<(Table, Map<String, Value>), PipelineError> {
-    let geo_points = configured.mapping.iter().filter(|(_, given)| map::is_geo_point(given));
-    let spec = TableSpec {
-        id: id_of(configured, &schema),
-        id_form: configured.id_form,
-        exclude: configured.exclude_columns.clone(),
-        rename: configured.rename.clone(),
-        routing: configured.routing.clone(),
-        geo_points: geo_points.map(|(field, _)| field.clone()).collect(),
-    };
+    let spec = spec_of(configured, &schema);
     let properties = properties(&spec, &schema.columns, &configured.mapping)
         .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
     let target = Target::new(number, &configured.index);

@@ -19,6 +19,7 @@ mod refusals;
 mod relations;
 mod rights;
 mod routing;
+mod spark;
 mod statements;
 mod streams;
 mod support;

@@ -54,6 +54,15 @@ impl OpenSearch {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
+    /// Writes a document whose bytes are `source`.
+    pub(crate) async fn put_source(&self, index: &str, id: &str, source: String) {
+        let mut url = reqwest::Url::parse(&self.url).unwrap();
+        url.path_segments_mut().unwrap().extend([index, "_doc", id]);
+        let request = self.http.put(url).header("content-type", "application/json").body(source);
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{index}/{id}: {}", answer.text().await.unwrap());
+    }
+
     /// A request that must succeed.
     pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> String {
         let (status, text) = self.ask(method, path, body).await;
