@@ -8,7 +8,7 @@ use super::{
 use crate::{
     config::{self, Config},
     lanes::{TableNo, Target},
-    map::{TableSpec, properties},
+    map::{TableSpec, is_vector, properties},
     model::{Epochs, TableName, TableSchema, Version},
     sink::{
         self, Client, EpochRecord, IndexDefinition, Owner, StateStore, TableRecord, TableState, Versions,
@@ -201,10 +201,12 @@ pub async fn tables(
     server: &SystemIdentity,
 ) -> Result<Prepared, PipelineError> {
     let (mut tables, mut work, mut indices) = (Tables::default(), vec![], vec![]);
+    let vectors = schemas.iter().flat_map(|schema| &schema.columns).any(|c| is_vector(&c.column_type));
+    let knn = vectors && client.has_plugin("opensearch-knn").await?;
     for (configured, schema) in config.tables.iter().zip(schemas) {
         let name = schema.name.to_string();
         let number = tables.next();
-        let (mut table, properties) = join(configured, schema, number)?;
+        let (mut table, properties) = join(configured, schema, number, knn)?;
         let stored = state.table(&name).await?.map(|stored| stored.record);
         if let Some(record) = stored.as_ref().filter(|record| record.index != configured.index) {
             // Before the other index is made or claimed.
@@ -236,7 +238,8 @@ pub async fn tables(
     Ok(Prepared { tables, work, indices })
 }
 
-/// Joins the configuration and the catalog's description of one table; also the fields of a new index.
+/// Joins the configuration and the catalog's description of one table; also the fields of a new index in a cluster with or
+/// without the k-NN plugin.
 ///
 /// # Errors
 /// Columns that give no fields or ids.
@@ -244,6 +247,7 @@ pub fn join(
     configured: &config::Table,
     schema: TableSchema,
     number: TableNo,
+    knn: bool,
 ) -> Result<(Table, Map<String, Value>), PipelineError> {
     let spec = TableSpec {
         id: id_of(configured, &schema),
@@ -251,7 +255,7 @@ pub fn join(
         exclude: configured.exclude_columns.clone(),
         rename: configured.rename.clone(),
     };
-    let properties = properties(&spec, &schema.columns, &configured.mapping)
+    let properties = properties(&spec, &schema.columns, &configured.mapping, knn)
         .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
     let target = Target::new(number, &configured.index);
     let table = Table::new(target, schema, spec, configured.on_truncate)

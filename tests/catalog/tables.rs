@@ -29,12 +29,12 @@ async fn a_table_is_described_with_its_columns_in_order_and_its_types_resolved()
         let column_type = |name| t.column(name).unwrap().column_type.clone();
         let price = ColumnType::scalar(1700, (10 << 16 | 2) + 4);
         assert_eq!(column_type("p"), price);
-        assert_eq!(column_type("ps").element.as_deref(), Some(&price));
+        assert_eq!(column_type("ps").element(), Some(&price));
         assert_eq!(column_type("f").oid, 1007);
-        assert_eq!(column_type("f").element.as_deref(), Some(&ColumnType::scalar(23, -1)));
-        assert_eq!(column_type("n").element.as_deref(), Some(&ColumnType::scalar(1700, (5 << 16 | 1) + 4)));
-        assert!(column_type("m").element.is_some_and(|e| e.element.is_none() && e.oid >= 16384));
-        assert_eq!(column_type("iv").element, None, "int2vector has elements, but no array text");
+        assert_eq!(column_type("f").element(), Some(&ColumnType::scalar(23, -1)));
+        assert_eq!(column_type("n").element(), Some(&ColumnType::scalar(1700, (5 << 16 | 1) + 4)));
+        assert!(column_type("m").element().is_some_and(|e| e.element().is_none() && e.oid >= 16384));
+        assert_eq!(column_type("iv").element(), None, "int2vector has elements, but no array text");
         let sql_type = |name| t.column(name).unwrap().sql_type.as_str();
         assert_eq!((sql_type("p"), sql_type("v")), ("public.price", "character varying(7)"));
         assert_eq!((sql_type("c"), sql_type("m")), ("public.\"Pair\"", "public.mood[]"));
@@ -44,7 +44,7 @@ async fn a_table_is_described_with_its_columns_in_order_and_its_types_resolved()
 
         let oid: u32 = client.query_one("SELECT 'public.prices'::regtype::oid", &[]).await.unwrap().get(0);
         let types = load_types(&client, &[oid, 25, 4_000_000_000]).await.unwrap();
-        assert_eq!(types[&oid].element.as_deref(), Some(&price));
+        assert_eq!(types[&oid].element(), Some(&price));
         assert_eq!((types[&25].clone(), types.len()), (ColumnType::scalar(25, -1), 2));
     })
     .await;
