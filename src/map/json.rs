@@ -17,8 +17,8 @@ pub(super) struct Shape {
 const FLAT_DEPTH: usize = 100;
 /// A flat_object leaf is indexed as one term of path and value, and terms end at 32,766 bytes.
 const FLAT_LEAF: usize = 32_000;
-/// Every leaf repeats its path: a long key above many leaves takes the node's memory.
-const FLAT_TOTAL: usize = 16 << 20;
+/// Every leaf repeats its path: 60 KB of json with a long key above many leaves (80 MB of terms) end a node of 512 MB.
+const FLAT_TOTAL: usize = 8 << 20;
 /// Deeper values are refused: the JSON parser of OpenSearch ends at 1,000.
 pub(super) const MAX_DEPTH: usize = 900;
 
@@ -190,8 +190,8 @@ mod tests {
         assert!(!flat(&format!(r#"{{"a": {{"{}": "{long}"}}}}"#, "k".repeat(200))));
         assert!(!flat(&format!(r#"{{"{}": {{}}}}"#, "k".repeat(32_100))));
         let numbers = |count| vec!["1"; count].join(",");
-        assert!(flat(&format!(r#"{{"{}": [{}]}}"#, "k".repeat(10_000), numbers(1600))));
-        assert!(!flat(&format!(r#"{{"{}": [{}]}}"#, "k".repeat(10_000), numbers(1700))), "16 MiB of paths");
+        assert!(flat(&format!(r#"{{"{}": [{}]}}"#, "k".repeat(10_000), numbers(800))));
+        assert!(!flat(&format!(r#"{{"{}": [{}]}}"#, "k".repeat(10_000), numbers(900))), "8 MiB of paths");
         assert!(flat(&format!(r#"{{"a": [{}]}}"#, numbers(500_000))));
     }
 
