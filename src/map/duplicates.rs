@@ -46,7 +46,9 @@ pub(super) fn remove(start: usize, out: &mut Vec<u8>) {
 impl Scratch {
     fn find(&mut self, value: &[u8]) {
         let Scratch { members, open, removed } = self;
-        (members.clear(), open.clear(), removed.clear());
+        members.clear();
+        open.clear();
+        removed.clear();
         let (mut at, mut string) = (0, None);
         scan(value, |token| {
             match token[0] {

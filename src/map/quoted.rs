@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+/// A value, where there is one, and what follows it.
+pub(super) type Read<'a> = (Option<Cow<'a, [u8]>>, &'a [u8]);
+
 /// What ends a value of a composite: the others are not quoted there.
 pub(super) const IN_COMPOSITE: &[u8] = b",)";
 /// What ends a bound of a range.
@@ -11,7 +14,7 @@ pub(super) const IN_RANGE: &[u8] = b",)]";
 /// which is not the same as an empty one in quotes.
 ///
 /// Quotes protect commas and brackets; inside, a quote is doubled; a backslash protects any character.
-pub(super) fn read<'a>(text: &'a [u8], ends: &[u8]) -> Option<(Option<Cow<'a, [u8]>>, &'a [u8])> {
+pub(super) fn read<'a>(text: &'a [u8], ends: &[u8]) -> Option<Read<'a>> {
     let plain = text.iter().position(|b| matches!(b, b'"' | b'\\') || ends.contains(b))?;
     let (value, rest) = text.split_at(plain);
     if !matches!(rest.first(), Some(b'"' | b'\\')) {

@@ -2,7 +2,7 @@
 
 use crate::support::{in_database, load, since, strings};
 use pg2os::{
-    model::{ColumnType, ReplicaIdentity},
+    model::{ColumnType, ReplicaIdentity, Structure},
     source::{
         QueryError,
         identity::{IdRules, check_id},
@@ -248,6 +248,39 @@ async fn generated_columns_are_read_where_the_publication_sends_them() {
         let client = db.connect().await;
         assert_eq!(load(&client, "t", &["p"]).await.unwrap().columns.len(), 2);
         assert_eq!(load(&client, "t", &["q"]).await.unwrap().columns.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn types_are_described_down_to_what_they_are_made_of() {
+    let setup = "
+        CREATE EXTENSION hstore; CREATE DOMAIN price AS numeric(10,2); CREATE TYPE inner_type AS (p price, h hstore);
+        CREATE TYPE outer_type AS (gone int, i inner_type, s numeric(5,1)[], b box[]); CREATE TYPE nothing AS ();
+        ALTER TYPE outer_type DROP ATTRIBUTE gone; CREATE DOMAIN checked AS outer_type CHECK (true);
+        CREATE TYPE prices AS RANGE (subtype = price, multirange_type_name = many_prices); CREATE TYPE t0 AS (a int, b int);
+        DO $$ BEGIN FOR n IN 1..16 LOOP EXECUTE format('CREATE TYPE t%s AS (a t%s, b t%s)', n, n - 1, n - 1); END LOOP; END $$;";
+    in_database(setup, |db| async move {
+        let client = db.connect().await;
+        let mut oids = vec![];
+        for name in ["checked", "prices", "many_prices", "nothing", "t16"] {
+            let sql = format!("SELECT 'public.{name}'::regtype::oid");
+            oids.push(client.query_one(&sql, &[]).await.unwrap().get::<_, u32>(0));
+        }
+        let types = load_types(&client, &oids).await.unwrap();
+        let price = ColumnType::scalar(1700, (10 << 16 | 2) + 4);
+        let Structure::Composite(outer) = &types[&oids[0]].structure else { panic!("{types:?}") };
+        assert_eq!(outer.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["i", "s", "b"]);
+        let Structure::Composite(inner) = &outer[0].1.structure else { panic!("{outer:?}") };
+        assert_eq!(inner[0], ("p".to_owned(), price.clone()));
+        assert_eq!(inner[1].1.structure, Structure::Extension("hstore".into()));
+        assert_eq!(outer[1].1.element(), Some(&ColumnType::scalar(1700, (5 << 16 | 1) + 4)));
+        assert!(matches!(outer[2].1.structure, Structure::Array { delimiter: b';', .. }));
+        assert_eq!(types[&oids[1]].structure, Structure::Range(Box::new(price.clone())));
+        assert_eq!(types[&oids[2]].structure, Structure::Multirange(Box::new(price)));
+        assert_eq!(types[&oids[3]].structure, Structure::Composite(vec![]));
+        // 2^16 parts and more: as many as there is room for.
+        assert!(matches!(types[&oids[4]].structure, Structure::Composite(_)));
     })
     .await;
 }

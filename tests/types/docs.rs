@@ -2,7 +2,7 @@
 
 use crate::{
     rows::mapping,
-    table::{MAPPINGS, TABLE},
+    table::{MAPPINGS, SETUP, TABLE},
 };
 use std::{fmt::Write, fs};
 
@@ -25,8 +25,8 @@ fn code(text: &str) -> String {
 
 fn generated() -> String {
     let mut text =
-        "\n## Values\n\n| type | mapping | a literal of it | in the document |\n|---|---|---|---|\n"
-            .to_owned();
+        format!("\n## Values\n\nTypes that PostgreSQL does not bring are made so:\n\n```sql{SETUP}```\n\n");
+    text += "| type | mapping | a literal of it | in the document |\n|---|---|---|---|\n";
     for row in TABLE {
         for (at, (literal, json)) in row.values.iter().enumerate() {
             let (sql, mapping) = if at == 0 { (code(row.sql), row.mapping) } else { (String::new(), "") };

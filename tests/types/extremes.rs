@@ -35,7 +35,7 @@ async fn numbers_of_every_length_arrive() {
     ];
     let all = numerics.iter().map(|(sql, _)| sql.as_str()).collect::<Vec<_>>().join(",");
     let all_json = numerics.iter().map(|(_, json)| json.as_str()).collect::<Vec<_>>().join(",");
-    let in_json = vec![
+    let in_json = [
         ("('[' || repeat('9', 131072) || ', 1]')::TYPE".to_owned(), format!(r#"{{"value":["{long}",1]}}"#)),
         ("('{\"a\": -' || repeat('1', 1000) || '}')::TYPE".to_owned(), format!(r#"{{"a":"-{edge}"}}"#)),
         ("('{\"a\": ' || repeat('1', 1000) || '}')::TYPE".to_owned(), format!(r#"{{"a":{edge}}}"#)),

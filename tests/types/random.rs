@@ -8,7 +8,7 @@ use pg2os::model::quote_identifier;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
-const ROWS: usize = 400;
+const ROWS: usize = 300;
 
 /// Random parts of values; `setseed` makes them the same in every run.
 const SETUP: &str = r#"
