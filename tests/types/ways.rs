@@ -28,20 +28,17 @@ impl Column {
 /// Rows of the stream and of lookups have the ids of the window's rows, plus these.
 const STREAMED: usize = 1_000_000;
 const LOOKED_UP: usize = 2_000_000;
-/// Lies out of line, so that an UPDATE of another column sends a row without it, which only a lookup completes.
-const BIG: &str = "big text";
+/// SQL of the value of `big`, which lies out of line.
+pub(crate) const BIG_VALUE: &str = "repeat('0123456789', 500)";
 
-/// The beginning of a table that [`through_all_ways`] takes: its columns follow.
+/// A table that [`through_all_ways`] takes: an UPDATE of `n` sends a row without `big`, which only a lookup completes.
 pub(crate) fn create_table(columns: &[String]) -> String {
     format!(
-        "CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, {BIG}, {});
+        "CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, big text, {});
          ALTER TABLE t ALTER big SET STORAGE EXTERNAL;",
         columns.join(", ")
     )
 }
-
-/// SQL of the value of `big` in row `id`.
-pub(crate) const BIG_VALUE: &str = "repeat('0123456789', 500)";
 
 /// Inserts a row for each place in the lists of values, and expects exactly these documents from all three ways.
 pub(crate) async fn assert_documents(setup: &str, columns: &[Column]) {
