@@ -1,20 +1,36 @@
 //! PostgreSQL's array text (docs: "Arrays", Array Input and Output Syntax) as JSON arrays.
 
-use super::document::write_value;
-use super::types::Encoding;
+use super::{
+    document::{write_number, write_value},
+    text::write_string,
+    types::Encoding,
+};
 
 /// Appends the JSON of an array such as `{1,NULL,{2}}` or `[2:3]={"a","b,\"c"}`.
 ///
 /// Nested braces are nested arrays; a custom lower bound is not kept. Text that is no array stays a string.
-pub(super) fn write_array(text: &[u8], element: &Encoding, out: &mut Vec<u8>) {
-    let start = out.len();
-    if try_write(text, element, out).is_none() {
+pub(super) fn write_array(
+    text: &[u8],
+    element: &Encoding,
+    delimiter: u8,
+    out: &mut Vec<u8>,
+    omitted: &mut u32,
+) {
+    let (start, before) = (out.len(), *omitted);
+    if try_write(text, element, delimiter, out, omitted).is_none() {
         out.truncate(start);
-        super::text::write_string(text, out);
+        *omitted = before;
+        write_string(text, out);
     }
 }
 
-fn try_write(text: &[u8], element: &Encoding, out: &mut Vec<u8>) -> Option<()> {
+fn try_write(
+    text: &[u8],
+    element: &Encoding,
+    delimiter: u8,
+    out: &mut Vec<u8>,
+    omitted: &mut u32,
+) -> Option<()> {
     let mut rest = match text.first()? {
         b'[' => &text[memchr::memchr(b'=', text)? + 1..],
         _ => text,
@@ -36,20 +52,20 @@ fn try_write(text: &[u8], element: &Encoding, out: &mut Vec<u8>) -> Option<()> {
                     return rest.is_empty().then_some(());
                 }
             }
-            b',' if depth > 0 => out.push(b','),
+            _ if byte == delimiter && depth > 0 => out.push(b','),
             b'"' if depth > 0 => {
                 unescaped.clear();
-                rest = quoted(rest, &mut unescaped)?;
-                write_element(&unescaped, element, out);
+                rest = unquote(rest, &mut unescaped)?;
+                write_element(&unescaped, element, out, omitted);
             }
             _ if depth > 0 => {
-                let length = current.iter().position(|b| matches!(b, b',' | b'}'))?;
+                let length = current.iter().position(|b| *b == delimiter || *b == b'}')?;
                 let (item, tail) = current.split_at(length);
                 rest = tail;
                 if item == b"NULL" {
                     out.extend_from_slice(b"null");
                 } else {
-                    write_element(item, element, out);
+                    write_element(item, element, out, omitted);
                 }
             }
             _ => return None,
@@ -58,14 +74,27 @@ fn try_write(text: &[u8], element: &Encoding, out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// An element that has no JSON (NaN) keeps its place as null.
-fn write_element(text: &[u8], element: &Encoding, out: &mut Vec<u8>) {
-    if !write_value(element, text, out) {
+fn write_element(text: &[u8], element: &Encoding, out: &mut Vec<u8>, omitted: &mut u32) {
+    if !write_value(element, text, out, omitted) {
         out.extend_from_slice(b"null");
+        *omitted += 1;
     }
 }
 
-/// Unescapes up to the closing quote and returns what follows it.
-fn quoted<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+/// Appends the pgvector text `[1,-2.5,1e-05]`, which is JSON as it is.
+pub(super) fn write_vector(text: &[u8], out: &mut Vec<u8>) {
+    let Some(inside) = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]")) else {
+        return write_string(text, out);
+    };
+    for (i, number) in inside.split(|b| *b == b',').enumerate() {
+        out.push(if i == 0 { b'[' } else { b',' });
+        write_number(number, out);
+    }
+    out.push(b']');
+}
+
+/// Undoes backslashes up to the closing quote and returns what follows it.
+pub(super) fn unquote<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         let at = memchr::memchr2(b'"', b'\\', rest)?;
         out.extend_from_slice(&rest[..at]);
@@ -82,8 +111,10 @@ mod tests {
     use super::*;
 
     fn json(text: &str, element: Encoding) -> String {
-        let mut out = vec![];
-        write_array(text.as_bytes(), &element, &mut out);
+        let delimiter = if text.contains(';') { b';' } else { b',' };
+        let (mut out, mut omitted) = (vec![], 0);
+        write_array(text.as_bytes(), &element, delimiter, &mut out, &mut omitted);
+        assert_eq!(omitted, u32::from(text.contains("NaN")));
         String::from_utf8(out).unwrap()
     }
 
@@ -100,8 +131,20 @@ mod tests {
             (r#"{"2024-01-31 12:34:56+00"}"#, Encoding::TimestampUtc, r#"["2024-01-31T12:34:56Z"]"#),
             (r#"{"{\"a\": [1, 2]}",3}"#, Encoding::Json, r#"[{"a":[1,2]},{"value":3}]"#),
             ("{é}", Encoding::Text, "[\"é\"]"),
+            ("{(1,1),(0,0);(2,2),(1,1)}", Encoding::Text, r#"["(1,1),(0,0)","(2,2),(1,1)"]"#),
         ] {
             assert_eq!(json(text, element), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_vector_is_an_array_of_numbers() {
+        for (text, expected) in
+            [("[1,-2.5,1e-05]", "[1,-2.5,1e-05]"), ("[1,x]", r#"[1,"x"]"#), ("1,2", r#""1,2""#)]
+        {
+            let mut out = vec![];
+            write_vector(text.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 

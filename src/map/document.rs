@@ -1,10 +1,10 @@
 //! Rows to documents: one JSON object per row, a field per column, NULL left out.
 
 use super::{
-    array, json, overrides, range,
-    text::{escape_into, write_string},
+    array, composite, duplicates, json, overrides, range,
+    text::write_string,
     time::{self, Kind},
-    types::Encoding,
+    types::{Encoding, member_key},
 };
 use crate::model::{Row, Value};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -23,25 +23,20 @@ pub(super) struct Field {
     key: Box<[u8]>,
     /// `,"name__json":` for what a flat_object cannot take.
     json_key: Option<Box<[u8]>>,
+    /// Can a value be of any depth?
+    nested: bool,
     encoding: Encoding,
 }
 
 impl Field {
-    /// The field called `name` from column number `column`, written as `encoding`; with a sibling `NAME__json` for what a
-    /// flat_object cannot take, where the column has one.
-    pub(super) fn new(column: usize, name: &str, encoding: Encoding, has_json_sibling: bool) -> Self {
-        let key = |suffix: &str| {
-            let mut key = b",\"".to_vec();
-            escape_into(name.as_bytes(), &mut key);
-            key.extend_from_slice(suffix.as_bytes());
-            key.extend_from_slice(b"\":");
-            key.into_boxed_slice()
-        };
+    /// The field called `name` from column number `column`, written as `encoding`.
+    pub(super) fn new(column: usize, name: &str, encoding: Encoding) -> Self {
         Field {
             column,
             name: name.to_owned(),
-            key: key(""),
-            json_key: has_json_sibling.then(|| key("__json")),
+            key: member_key(name, ""),
+            json_key: encoding.is_object().then(|| member_key(name, "__json")),
+            nested: encoding.is_nested(),
             encoding,
         }
     }
@@ -50,7 +45,7 @@ impl Field {
 /// The row has no document that OpenSearch could take; it becomes a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// A json value is nested too deep for OpenSearch's parser.
+    /// A value is nested too deep for OpenSearch's parser.
     #[error("field {field} is nested {depth} deep; OpenSearch takes at most {}", json::MAX_DEPTH)]
     TooDeep {
         /// The field.
@@ -69,43 +64,68 @@ pub(super) fn write_document(fields: &[Field], row: &Row<'_>, out: &mut Vec<u8>)
     let mut omitted = 0;
     for field in fields {
         let Value::Text(text) = row.value(field.column) else { continue };
-        if let Some(json_key) = &field.json_key {
-            write_json_field(field, json_key, text, out)?;
-            continue;
-        }
-        let before = out.len();
-        out.extend_from_slice(&field.key);
-        if !write_value(&field.encoding, text, out) {
-            out.truncate(before);
-            omitted += 1;
+        if field.nested {
+            write_nested(field, text, out, &mut omitted)?;
+        } else {
+            write_member(&field.key, &field.encoding, text, out, &mut omitted);
         }
     }
-    // Every key begins with a comma; the first one becomes the opening brace.
+    close_object(start, out);
+    Ok(omitted)
+}
+
+/// Every key begins with a comma; the first one becomes the opening brace of what begins at `start`.
+pub(super) fn close_object(start: usize, out: &mut Vec<u8>) {
     match out.get_mut(start) {
         Some(comma) => *comma = b'{',
         None => out.push(b'{'),
     }
     out.push(b'}');
-    Ok(omitted)
 }
 
-fn write_json_field(field: &Field, json_key: &[u8], text: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+/// Appends a key, `,"name":`, and a value; neither, but counted, where JSON has no form for it.
+pub(super) fn write_member(
+    key: &[u8],
+    encoding: &Encoding,
+    text: &[u8],
+    out: &mut Vec<u8>,
+    omitted: &mut u32,
+) {
+    let before = out.len();
+    out.extend_from_slice(key);
+    if !write_value(encoding, text, out, omitted) {
+        out.truncate(before);
+        *omitted += 1;
+    }
+}
+
+fn write_nested(field: &Field, text: &[u8], out: &mut Vec<u8>, omitted: &mut u32) -> Result<(), Refusal> {
     let before = out.len();
     out.extend_from_slice(&field.key);
-    let shape = json::write_object(text, out);
+    let start = out.len();
+    let shape = match field.encoding {
+        // Measured while it is copied.
+        Encoding::Jsonb => json::write_object(text, out),
+        _ if write_value(&field.encoding, text, out, omitted) => json::measure(&out[start..]),
+        _ => {
+            out.truncate(before);
+            *omitted += 1;
+            return Ok(());
+        }
+    };
     if shape.depth > json::MAX_DEPTH {
         return Err(Refusal::TooDeep { field: field.name.clone(), depth: shape.depth });
     }
-    if !shape.is_flat(&field.name, text) {
-        out.truncate(before);
-        out.extend_from_slice(json_key);
-        json::write_object(text, out);
+    if let Some(json_key) = &field.json_key
+        && !shape.is_flat(&field.name, &out[start..])
+    {
+        out.splice(before..start, json_key.iter().copied());
     }
     Ok(())
 }
 
 /// Appends the JSON of one value; false, with nothing appended, where JSON has no form for it.
-pub(super) fn write_value(encoding: &Encoding, text: &[u8], out: &mut Vec<u8>) -> bool {
+pub(super) fn write_value(encoding: &Encoding, text: &[u8], out: &mut Vec<u8>, omitted: &mut u32) -> bool {
     match encoding {
         Encoding::Text => write_string(text, out),
         Encoding::Integer => write_number(text, out),
@@ -123,14 +143,24 @@ pub(super) fn write_value(encoding: &Encoding, text: &[u8], out: &mut Vec<u8>) -
         Encoding::Timestamp => time::write_time(Kind::Timestamp, text, out),
         Encoding::TimestampUtc => time::write_time(Kind::TimestampUtc, text, out),
         Encoding::Json => {
+            let start = out.len();
+            json::write_object(text, out);
+            duplicates::remove(start, out);
+        }
+        Encoding::Jsonb => {
             json::write_object(text, out);
         }
+        Encoding::Hstore => composite::write_hstore(text, out),
+        Encoding::Composite(attributes) => composite::write_composite(text, attributes, out, omitted),
+        Encoding::Vector => array::write_vector(text, out),
         Encoding::Bytes => write_bytes(text, out),
         Encoding::GeoPoint => overrides::write_geo_point(text, out),
-        Encoding::Range(element) => return range::write_range(text, element, out),
-        Encoding::MultiRange(element) => range::write_multirange(text, element, out),
-        Encoding::Array(element) => array::write_array(text, element, out),
         Encoding::Spark(value) => value.write(text, out),
+        Encoding::Range(bound) => return range::write_range(text, bound, out, omitted),
+        Encoding::Multirange(bound) => range::write_multirange(text, bound, out, omitted),
+        Encoding::Array { element, delimiter } => {
+            array::write_array(text, element, *delimiter, out, omitted);
+        }
     }
     true
 }
@@ -170,18 +200,15 @@ pub(super) fn write_number(text: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{map::types, model::Cell};
+    use crate::{
+        map::types,
+        model::{Cell, ColumnType, Structure},
+    };
 
-    fn document(columns: &[(&str, u32, Option<&str>)]) -> Result<(String, u32), Refusal> {
+    fn typed(columns: &[(&str, ColumnType, Option<&str>)]) -> Result<(String, u32), Refusal> {
         let (mut bytes, mut cells, mut fields) = (vec![], vec![], vec![]);
-        for (i, (name, oid, value)) in columns.iter().enumerate() {
-            let column_type = types::resolve(*oid, -1, &Default::default());
-            fields.push(Field::new(
-                i,
-                name,
-                types::encoding(&column_type),
-                types::has_json_sibling(&column_type),
-            ));
+        for (i, (name, column_type, value)) in columns.iter().enumerate() {
+            fields.push(Field::new(i, name, types::encoding(column_type)));
             cells.push(value.map_or(Cell::Null, |v| {
                 let start = bytes.len() as u32;
                 bytes.extend_from_slice(v.as_bytes());
@@ -191,6 +218,17 @@ mod tests {
         let mut out = vec![];
         let omitted = write_document(&fields, &Row { bytes: &bytes, cells: &cells }, &mut out)?;
         Ok((String::from_utf8(out).unwrap(), omitted))
+    }
+
+    fn document(columns: &[(&str, u32, Option<&str>)]) -> Result<(String, u32), Refusal> {
+        let resolve = |oid| types::resolve(oid, -1, &Default::default());
+        let columns: Vec<_> =
+            columns.iter().map(|(name, oid, value)| (*name, resolve(*oid), *value)).collect();
+        typed(&columns)
+    }
+
+    fn of(structure: Structure) -> ColumnType {
+        ColumnType { oid: 80_000, modifier: -1, structure }
     }
 
     #[test]
@@ -228,21 +266,24 @@ mod tests {
 
     #[test]
     fn bytes_are_base64_and_ranges_are_objects() {
-        let (json, omitted) = document(&[
-            ("b", 17, Some("\\x68c3a9")),
-            ("e", 17, Some("\\x")),
-            ("odd", 17, Some("\\x6")),
-            ("r", 3904, Some("[1,5)")),
-            ("none", 3904, Some("empty")),
-            ("m", 4451, Some("{[1,2)}")),
-            ("rs", 3905, Some(r#"{"[1,3)",empty}"#)),
+        let range = of(Structure::Range(Box::new(ColumnType::scalar(23, -1))));
+        let multirange = of(Structure::Multirange(Box::new(ColumnType::scalar(23, -1))));
+        let bytes = || ColumnType::scalar(17, -1);
+        let (json, omitted) = typed(&[
+            ("b", bytes(), Some("\\x68c3a9")),
+            ("e", bytes(), Some("\\x")),
+            ("odd", bytes(), Some("\\x6")),
+            ("r", range.clone(), Some("[1,5)")),
+            ("none", range.clone(), Some("empty")),
+            ("m", multirange, Some("{[1,2)}")),
+            ("rs", ColumnType::array(1, -1, range), Some(r#"{"[1,3)",empty}"#)),
         ])
         .unwrap();
         assert_eq!(
             json,
             r#"{"b":"aMOp","e":"","odd":"\\x6","r":{"gte":1,"lt":5},"m":[{"gte":1,"lt":2}],"rs":[{"gte":1,"lt":3},null]}"#
         );
-        assert_eq!(omitted, 1);
+        assert_eq!(omitted, 2);
     }
 
     #[test]
@@ -261,6 +302,17 @@ mod tests {
         let deep = format!("{}1{}", "[".repeat(150), "]".repeat(150));
         let (json, _) = document(&[("p", 3802, Some(r#"{"a": 1}"#)), ("q", 3802, Some(&deep))]).unwrap();
         assert_eq!(json, format!("{{\"p\":{{\"a\":1}},\"q__json\":{{\"value\":{deep}}}}}"));
+        let long = "x".repeat(33_000);
+        let composite = of(Structure::Composite(vec![("a".into(), ColumnType::scalar(25, -1))]));
+        let (json, _) = typed(&[("c", composite, Some(&format!("({long})")))]).unwrap();
+        assert_eq!(json, format!("{{\"c__json\":{{\"a\":\"{long}\"}}}}"));
+    }
+
+    #[test]
+    fn of_duplicate_keys_in_json_the_last_counts() {
+        let twice = r#"{"a": 1, "a": {"b": 2}}"#;
+        assert_eq!(document(&[("j", 114, Some(twice))]).unwrap().0, r#"{"j":{"a":{"b":2}}}"#);
+        assert_eq!(document(&[("j", 199, Some("{}"))]).unwrap().0, r#"{"j":[]}"#);
     }
 
     #[test]
@@ -269,6 +321,11 @@ mod tests {
         assert_eq!(
             document(&[("q", 3802, Some(&deep))]),
             Err(Refusal::TooDeep { field: "q".into(), depth: 901 })
+        );
+        let array = format!("{{\"{deep}\"}}");
+        assert_eq!(
+            document(&[("q", 3807, Some(&array))]),
+            Err(Refusal::TooDeep { field: "q".into(), depth: 902 })
         );
     }
 }

@@ -1,70 +1,109 @@
 //! json and jsonb values: copied without decoding their strings, measured on the way.
 
+use super::document::LONGEST_NUMBER;
+
 /// What was seen of a value while it was copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
     /// Deepest nesting; 0 for a scalar.
     pub(super) depth: usize,
+    /// Bytes of the longest key, string or other scalar.
+    longest: usize,
+    /// Not more leaves than these.
+    leaves: usize,
 }
 
 /// A flat_object 600 to 700 deep ends a node with a StackOverflowError; far below it the path terms get useless.
 const FLAT_DEPTH: usize = 100;
 /// A flat_object leaf is indexed as one term of path and value, and terms end at 32,766 bytes.
 const FLAT_LEAF: usize = 32_000;
+/// Every leaf repeats its path: 60 KB of json with a long key above many leaves (80 MB of terms) end a node of 512 MB.
+const FLAT_TOTAL: usize = 8 << 20;
 /// Deeper values are refused: the JSON parser of OpenSearch ends at 1,000.
 pub(super) const MAX_DEPTH: usize = 900;
 
 impl Shape {
-    /// May the value, `length` bytes long, be indexed as flat_object under `name`?
+    /// May `value`, without blanks, be indexed as flat_object under `name`?
     pub(super) fn is_flat(self, name: &str, value: &[u8]) -> bool {
-        self.depth <= FLAT_DEPTH
-            && (name.len() + value.len() <= FLAT_LEAF || longest_leaf(value) + name.len() <= FLAT_LEAF)
+        if self.depth > FLAT_DEPTH {
+            return false;
+        }
+        let most = name.len() + (self.depth + 1) * (self.longest + 1);
+        if most <= FLAT_LEAF && most * self.leaves <= FLAT_TOTAL {
+            return true;
+        }
+        let (longest, total) = flattened(name, value);
+        longest <= FLAT_LEAF && total <= FLAT_TOTAL
     }
 }
 
-/// Appends `text` without the blanks between its tokens; a root that is no object is wrapped as `{"value": …}`.
+/// Appends `text` without the blanks between its tokens; a root that is no object is wrapped as `{"value": …}`, a number
+/// that no field takes becomes a string.
 pub(super) fn write_object(text: &[u8], out: &mut Vec<u8>) -> Shape {
     let is_object = text.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
     if !is_object {
         out.extend_from_slice(b"{\"value\":");
     }
-    let mut shape = compact(text, out);
+    let mut shape = scan(text, |token| {
+        if token.len() > LONGEST_NUMBER && token[0] != b'"' {
+            out.push(b'"');
+            out.extend_from_slice(token);
+            out.push(b'"');
+        } else {
+            out.extend_from_slice(token);
+        }
+    });
     if !is_object {
         out.push(b'}');
         shape.depth += 1;
+        shape.longest = shape.longest.max(b"value".len());
     }
     shape
 }
 
-fn compact(text: &[u8], out: &mut Vec<u8>) -> Shape {
-    let (mut depth, mut deepest) = (0usize, 0usize);
+/// The shape of JSON that was already written.
+pub(super) fn measure(value: &[u8]) -> Shape {
+    scan(value, |_| ())
+}
+
+/// Calls `each` with every token: a bracket, comma or colon, a string with its quotes, or another scalar; never empty.
+pub(super) fn scan<'a>(text: &'a [u8], mut each: impl FnMut(&'a [u8])) -> Shape {
+    let (mut shape, mut depth) = (Shape { leaves: 1, ..Shape::default() }, 0_usize);
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
-        match byte {
-            b'"' => {
-                let end = string_end(after);
-                out.extend_from_slice(&rest[..=end]);
-                rest = &rest[end + 1..];
+        let length = match byte {
+            b' ' | b'\n' | b'\r' | b'\t' => {
+                rest = after;
                 continue;
             }
             b'{' | b'[' => {
                 depth += 1;
-                deepest = deepest.max(depth);
-                out.push(byte);
+                shape.depth = shape.depth.max(depth);
+                1
             }
             b'}' | b']' => {
                 depth = depth.saturating_sub(1);
-                out.push(byte);
+                1
             }
-            b' ' | b'\n' | b'\r' | b'\t' => {}
-            _ => out.push(byte),
-        }
-        rest = after;
+            b',' => {
+                shape.leaves += 1;
+                1
+            }
+            b':' => 1,
+            scalar => {
+                let length = if scalar == b'"' { string_end(after) } else { scalar_end(after) } + 1;
+                shape.longest = shape.longest.max(length);
+                length
+            }
+        };
+        let (token, tail) = rest.split_at(length);
+        each(token);
+        rest = tail;
     }
-    Shape { depth: deepest }
+    shape
 }
 
-/// Index of the closing quote, counted from the opening one (so that `&rest[..=end]` is the whole string).
+/// Length of what belongs to a string behind its opening quote, the closing one included.
 fn string_end(inside: &[u8]) -> usize {
     let mut at = 0;
     while let Some(found) = memchr::memchr2(b'"', b'\\', &inside[at..]) {
@@ -76,41 +115,38 @@ fn string_end(inside: &[u8]) -> usize {
     inside.len()
 }
 
-/// Bytes of the longest path and value together, the key strings and separators counted as they stand in the text.
-fn longest_leaf(value: &[u8]) -> usize {
-    // Path length at each open level; arrays add nothing to the path.
-    let mut stack: Vec<usize> = vec![];
-    let (mut path, mut longest, mut scalar) = (0usize, 0usize, 0usize);
-    let mut rest = value;
-    while let Some((&byte, after)) = rest.split_first() {
-        let mut next = after;
-        match byte {
-            b'"' => {
-                let end = string_end(after);
-                next = &rest[end + 1..];
-                let is_key = next.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b':');
-                if is_key {
-                    path = stack.last().copied().unwrap_or(0) + end;
-                } else {
-                    longest = longest.max(path + end);
-                }
-            }
-            b'{' | b'[' => stack.push(path),
-            b'}' | b']' => {
-                longest = longest.max(path + scalar);
-                scalar = 0;
-                path = stack.pop().unwrap_or(0);
-            }
-            b',' => {
-                longest = longest.max(path + scalar);
-                scalar = 0;
-            }
-            b':' => scalar = 0,
-            _ => scalar += 1,
+/// Length of what belongs to a number or word behind its first byte.
+fn scalar_end(inside: &[u8]) -> usize {
+    let ends =
+        |b: &u8| matches!(b, b',' | b':' | b'}' | b']' | b'{' | b'[' | b'"') || b.is_ascii_whitespace();
+    inside.iter().position(ends).unwrap_or(inside.len())
+}
+
+/// Bytes of the longest term that the leaves of `value` become under `name`, and of all of them: each has its whole path,
+/// counted as it stands in the text.
+fn flattened(name: &str, value: &[u8]) -> (usize, usize) {
+    // Path length of each open object or array; arrays add nothing to a path.
+    let mut stack = vec![];
+    let (mut path, mut scalar) = (name.len(), None);
+    let (mut longest, mut total) = (0_usize, 0_usize);
+    scan(value, |token| match token[0] {
+        b'{' | b'[' => stack.push(path),
+        b':' => {
+            path = stack.last().copied().unwrap_or_default() + scalar.take().unwrap_or_default() + 1;
+            longest = longest.max(path);
         }
-        rest = next;
-    }
-    longest.max(path + scalar)
+        b',' | b'}' | b']' => {
+            if let Some(scalar) = scalar.take() {
+                longest = longest.max(path + scalar);
+                total += path + scalar;
+            }
+            if token[0] != b',' {
+                path = stack.pop().unwrap_or_default();
+            }
+        }
+        _ => scalar = Some(token.len()),
+    });
+    (longest, total)
 }
 
 #[cfg(test)]
@@ -143,13 +179,27 @@ mod tests {
 
     #[test]
     fn what_a_flat_object_cannot_take_is_told() {
-        let flat = |text: &str| written(text).1.is_flat("payload", text.as_bytes());
+        let flat = |text: &str| {
+            let (json, shape) = written(text);
+            shape.is_flat("payload", json.as_bytes())
+        };
         assert!(flat(&format!("{}1{}", "[".repeat(99), "]".repeat(99))));
         assert!(!flat(&format!("{}1{}", "[".repeat(100), "]".repeat(100))));
         let long = "x".repeat(31_900);
         assert!(flat(&format!(r#"{{"a": "{long}", "b": "{long}"}}"#)));
         assert!(!flat(&format!(r#"{{"a": {{"{}": "{long}"}}}}"#, "k".repeat(200))));
-        assert!(!flat(&format!(r#"{{"a": {}}}"#, "1".repeat(32_100))));
+        assert!(!flat(&format!(r#"{{"{}": {{}}}}"#, "k".repeat(32_100))));
+        let numbers = |count| vec!["1"; count].join(",");
+        assert!(flat(&format!(r#"{{"{}": [{}]}}"#, "k".repeat(10_000), numbers(800))));
+        assert!(!flat(&format!(r#"{{"{}": [{}]}}"#, "k".repeat(10_000), numbers(900))), "8 MiB of paths");
+        assert!(flat(&format!(r#"{{"a": [{}]}}"#, numbers(500_000))));
+    }
+
+    #[test]
+    fn a_number_that_no_field_takes_is_a_string() {
+        let long = "1".repeat(1001);
+        assert_eq!(written(&format!("[{long} , 1e5]")).0, format!(r#"{{"value":["{long}",1e5]}}"#));
+        assert_eq!(written(&format!("{{\"a\":{}}}", &long[1..])).0, format!("{{\"a\":{}}}", &long[1..]));
     }
 
     proptest! {
@@ -165,9 +215,9 @@ mod tests {
 
         #[test]
         fn text_that_is_no_json_never_panics(text in "[{}\\[\\]\",:\\\\a ]{0,20}") {
-            let (_, shape) = written(&text);
-            let _ = shape.is_flat("p", text.as_bytes());
-            longest_leaf(text.as_bytes());
+            let (json, shape) = written(&text);
+            let _ = shape.is_flat("p", json.as_bytes());
+            flattened("p", text.as_bytes());
         }
     }
 }

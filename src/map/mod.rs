@@ -1,13 +1,16 @@
 //! Rows to ids, documents and mappings. Pure functions of values; one path for windows, stream and lookups (G7).
 
 mod array;
+mod composite;
 mod document;
+mod duplicates;
 mod id;
 mod json;
 mod mapping;
 mod ordinal;
 mod overrides;
 mod plan;
+mod quoted;
 mod range;
 mod spark;
 mod text;
@@ -22,4 +25,4 @@ pub use overrides::is_geo_point;
 pub use plan::{IdBuffers, MissingIdColumn, TablePlan, TableSpec};
 pub use spark::{SparkProblem, spark_advice, spark_problems};
 pub(crate) use text::escape_into;
-pub use types::{is_built_in, resolve};
+pub use types::{is_built_in, is_vector, resolve};

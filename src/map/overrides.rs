@@ -2,7 +2,7 @@
 //! field types"). A type may ask for another form of the value than the default one.
 
 use super::types::{self, Encoding};
-use crate::model::ColumnType;
+use crate::model::{ColumnType, Structure};
 use serde_json::{Value, json};
 
 /// `pg_type.oid` of `point`.
@@ -32,10 +32,12 @@ pub fn is_geo_point(given: &Value) -> bool {
 
 /// The encoding of a column whose field is a geo_point.
 pub(super) fn geo_point(column_type: &ColumnType) -> Encoding {
-    match &column_type.element {
-        Some(element) => Encoding::Array(Box::new(geo_point(element))),
-        None if column_type.oid == POINT => Encoding::GeoPoint,
-        None => types::encoding(column_type),
+    match &column_type.structure {
+        Structure::Array { element, delimiter } => {
+            Encoding::Array { element: Box::new(geo_point(element)), delimiter: *delimiter }
+        }
+        _ if column_type.oid == POINT => Encoding::GeoPoint,
+        _ => types::encoding(column_type),
     }
 }
 
@@ -45,9 +47,11 @@ pub(super) fn misfit(column_type: &ColumnType, given: &Value) -> Option<&'static
     let takes_objects = matches!(field_type, "object" | "nested" | "flat_object" | "geo_point" | "geo_shape")
         || field_type.ends_with("_range");
     match types::encoding(column_type) {
-        Encoding::Json if !takes_objects => Some("the column gives objects, which this type refuses"),
-        Encoding::Json | Encoding::Range(_) | Encoding::MultiRange(_) => None,
-        Encoding::Array(_) => None,
+        encoding if encoding.is_object() && !takes_objects => {
+            Some("the column gives objects, which this type refuses")
+        }
+        Encoding::Range(_) | Encoding::Multirange(_) | Encoding::Array { .. } => None,
+        encoding if encoding.is_object() => None,
         _ if matches!(field_type, "flat_object" | "nested") => Some(
             "this type takes objects only, which the column does not give: make the column jsonb, or leave it out",
         ),

@@ -58,7 +58,7 @@ impl TableSpec {
         } else {
             spark::encoding(&self.spark, name, column_type)
         };
-        Field::new(column, field, encoding, is_plain && types::has_json_sibling(column_type))
+        Field::new(column, field, encoding)
     }
 }
 

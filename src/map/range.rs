@@ -1,35 +1,42 @@
 //! Ranges and multiranges (PostgreSQL docs: "Range Types", Range Input/Output) as objects of their bounds.
 
-use super::{document::write_value, text::write_string, types::Encoding};
+use super::{
+    document::{close_object, write_member},
+    quoted,
+    text::write_string,
+    types::Encoding,
+};
 
 /// Appends the JSON of a range such as `[1,10)`, `(,"2024-01-31 12:00:00"]`; false, with nothing appended, where it is
 /// empty. Text that is no range stays a string.
-pub(super) fn write_range(text: &[u8], element: &Encoding, out: &mut Vec<u8>) -> bool {
+pub(super) fn write_range(text: &[u8], bound: &Encoding, out: &mut Vec<u8>, omitted: &mut u32) -> bool {
     if text == b"empty" {
         return false;
     }
-    let start = out.len();
-    if one_range(text, element, out).is_none_or(|rest| !rest.is_empty()) {
+    let (start, before) = (out.len(), *omitted);
+    if one_range(text, bound, out, omitted).is_none_or(|rest| !rest.is_empty()) {
         out.truncate(start);
+        *omitted = before;
         write_string(text, out);
     }
     true
 }
 
 /// Appends the JSON array of a multirange such as `{[1,3),[5,7)}`.
-pub(super) fn write_multirange(text: &[u8], element: &Encoding, out: &mut Vec<u8>) {
-    let start = out.len();
-    if ranges(text, element, out).is_none() {
+pub(super) fn write_multirange(text: &[u8], bound: &Encoding, out: &mut Vec<u8>, omitted: &mut u32) {
+    let (start, before) = (out.len(), *omitted);
+    if ranges(text, bound, out, omitted).is_none() {
         out.truncate(start);
+        *omitted = before;
         write_string(text, out);
     }
 }
 
-fn ranges(text: &[u8], element: &Encoding, out: &mut Vec<u8>) -> Option<()> {
+fn ranges(text: &[u8], bound: &Encoding, out: &mut Vec<u8>, omitted: &mut u32) -> Option<()> {
     let mut rest = text.strip_prefix(b"{")?.strip_suffix(b"}")?;
     out.push(b'[');
     while !rest.is_empty() {
-        rest = one_range(rest, element, out)?;
+        rest = one_range(rest, bound, out, omitted)?;
         if let Some(after) = rest.strip_prefix(b",") {
             out.push(b',');
             rest = after;
@@ -41,70 +48,30 @@ fn ranges(text: &[u8], element: &Encoding, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Appends one range and returns what follows it.
-fn one_range<'a>(text: &'a [u8], element: &Encoding, out: &mut Vec<u8>) -> Option<&'a [u8]> {
+/// Appends one range and returns what follows it. A bound without text is infinite and has no member.
+fn one_range<'a>(text: &'a [u8], bound: &Encoding, out: &mut Vec<u8>, omitted: &mut u32) -> Option<&'a [u8]> {
     let (&open, rest) = text.split_first()?;
     let lower_key: &[u8] = match open {
-        b'[' => b"\"gte\":",
-        b'(' => b"\"gt\":",
+        b'[' => b",\"gte\":",
+        b'(' => b",\"gt\":",
         _ => return None,
     };
-    let (lower, rest) = bound(rest)?;
-    let (upper, rest) = bound(rest.strip_prefix(b",")?)?;
+    let (lower, rest) = quoted::read(rest, quoted::IN_RANGE)?;
+    let (upper, rest) = quoted::read(rest.strip_prefix(b",")?, quoted::IN_RANGE)?;
     let (&close, rest) = rest.split_first()?;
     let upper_key: &[u8] = match close {
-        b']' => b"\"lte\":",
-        b')' => b"\"lt\":",
+        b']' => b",\"lte\":",
+        b')' => b",\"lt\":",
         _ => return None,
     };
-    out.push(b'{');
-    let first = out.len();
+    let start = out.len();
     for (key, value) in [(lower_key, lower), (upper_key, upper)] {
-        let Some(value) = value else { continue };
-        let before = out.len();
-        if before > first {
-            out.push(b',');
-        }
-        out.extend_from_slice(key);
-        // A bound that JSON has no form for (NaN) is left out, as a value would be.
-        if !write_value(element, &value, out) {
-            out.truncate(before);
+        if let Some(value) = value {
+            write_member(key, bound, &value, out, omitted);
         }
     }
-    out.push(b'}');
+    close_object(start, out);
     Some(rest)
-}
-
-/// Reads a bound up to the comma or bracket behind it; `None` inside is an infinite one, which has no text.
-fn bound(text: &[u8]) -> Option<(Option<Vec<u8>>, &[u8])> {
-    let mut value = vec![];
-    let (mut rest, mut quoted, mut any) = (text, false, false);
-    loop {
-        let (&byte, after) = rest.split_first()?;
-        match byte {
-            b'"' if quoted && after.first() == Some(&b'"') => {
-                value.push(b'"');
-                rest = &after[1..];
-            }
-            b'"' => {
-                quoted = !quoted;
-                any = true;
-                rest = after;
-            }
-            b'\\' => {
-                let (&escaped, after) = after.split_first()?;
-                value.push(escaped);
-                rest = after;
-            }
-            b',' | b')' | b']' if !quoted => {
-                return Some(((any || !value.is_empty()).then_some(value), rest));
-            }
-            _ => {
-                value.push(byte);
-                rest = after;
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -114,7 +81,7 @@ mod tests {
 
     fn json(text: &str, element: &Encoding) -> Option<String> {
         let mut out = vec![];
-        let written = write_range(text.as_bytes(), element, &mut out);
+        let written = write_range(text.as_bytes(), element, &mut out, &mut 0);
         assert_eq!(written, !out.is_empty());
         written.then(|| String::from_utf8(out).unwrap())
     }
@@ -157,7 +124,7 @@ mod tests {
             ("{[1,3)", "\"{[1,3)\""),
         ] {
             let mut out = vec![];
-            write_multirange(text.as_bytes(), &Encoding::Integer, &mut out);
+            write_multirange(text.as_bytes(), &Encoding::Integer, &mut out, &mut 0);
             assert_eq!(String::from_utf8(out).unwrap(), expected, "{text}");
         }
     }
@@ -166,11 +133,11 @@ mod tests {
         #[test]
         fn any_text_gives_valid_json(text in "[\\[\\](){},\"\\\\a1 ]{0,16}") {
             let mut out = vec![];
-            if write_range(text.as_bytes(), &Encoding::Text, &mut out) {
+            if write_range(text.as_bytes(), &Encoding::Text, &mut out, &mut 0) {
                 serde_json::from_slice::<serde_json::Value>(&out).unwrap();
             }
             out.clear();
-            write_multirange(text.as_bytes(), &Encoding::Text, &mut out);
+            write_multirange(text.as_bytes(), &Encoding::Text, &mut out, &mut 0);
             serde_json::from_slice::<serde_json::Value>(&out).unwrap();
         }
     }

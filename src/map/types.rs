@@ -1,9 +1,11 @@
 //! The one table of types: what JSON a PostgreSQL type becomes, and how a new index maps its field.
 //!
-//! A type is one row of [`TYPES`]. A type without a row goes through as PostgreSQL's text, mapped as keyword.
+//! A type is one row of [`TYPES`]. What types are made of is not in it: arrays, ranges, multiranges and composites follow
+//! from their parts, as the catalog describes them. A type without a row goes through as PostgreSQL's text, mapped as
+//! keyword.
 
-use super::spark::SparkValue;
-use crate::model::{ColumnType, TypeCatalog};
+use super::{spark::SparkValue, text::escape_into};
+use crate::model::{ColumnType, Structure, TypeCatalog};
 use serde_json::{Value, json};
 
 /// How the text of a value becomes JSON.
@@ -25,39 +27,61 @@ pub(super) enum Encoding {
     Timestamp,
     /// ISO 8601 date and time with `Z`.
     TimestampUtc,
-    /// An object as it is, anything else as `{"value": …}`.
+    /// An object as it is, anything else as `{"value": …}`; of duplicate keys the last.
     Json,
+    /// As `Json`, but the server has already seen to it that no key stands twice.
+    Jsonb,
+    /// An object of strings and nulls.
+    Hstore,
+    /// An array of numbers.
+    Vector,
     /// Base64 of the bytes.
     Bytes,
     /// An object of the bounds.
-    Range(&'static Encoding),
+    Range(Box<Encoding>),
     /// An array of such objects.
-    MultiRange(&'static Encoding),
+    Multirange(Box<Encoding>),
+    /// A JSON array of the element's encoding.
+    Array {
+        /// Of each element.
+        element: Box<Encoding>,
+        /// Between two elements in PostgreSQL's text.
+        delimiter: u8,
+    },
+    /// An object with a member per attribute: its key as `,"name":`, and its encoding.
+    Composite(Vec<(Box<[u8]>, Encoding)>),
     /// `(x,y)` of a point as `[x,y]`.
     GeoPoint,
-    /// A JSON array of the element's encoding.
-    Array(Box<Encoding>),
     /// What a PySpark job writes.
     Spark(Box<SparkValue>),
 }
 
-/// One built-in type.
+/// What the table knows a type by.
+enum Key {
+    /// `pg_type.oid` and `typarray`: the same in every database.
+    BuiltIn(u32, u32),
+    /// Name of a base type that an extension brings.
+    Extension(&'static str),
+}
+
+/// One type.
 pub(super) struct TypeRow {
-    /// `pg_type.oid`.
-    pub oid: u32,
-    /// `pg_type.typarray`.
-    pub array_oid: u32,
+    key: Key,
     /// The JSON of its values.
-    pub encoding: Encoding,
+    encoding: Encoding,
     /// Field mapping of a new index from the type modifier (OpenSearch docs: "Supported field types").
-    pub mapping: fn(i32) -> Value,
+    mapping: fn(i32) -> Value,
 }
 
 const fn row(oid: u32, array_oid: u32, encoding: Encoding, mapping: fn(i32) -> Value) -> TypeRow {
-    TypeRow { oid, array_oid, encoding, mapping }
+    TypeRow { key: Key::BuiltIn(oid, array_oid), encoding, mapping }
 }
 
-/// The built-in types that are more than their text (oids: PostgreSQL's `pg_type.dat`).
+const fn extension(name: &'static str, encoding: Encoding, mapping: fn(i32) -> Value) -> TypeRow {
+    TypeRow { key: Key::Extension(name), encoding, mapping }
+}
+
+/// The types that are more than their text (oids: PostgreSQL's `pg_type.dat`).
 pub(super) static TYPES: &[TypeRow] = &[
     // smallint
     row(21, 1005, Encoding::Integer, |_| number("short")),
@@ -102,38 +126,47 @@ pub(super) static TYPES: &[TypeRow] = &[
         Encoding::Text,
         |_| json!({"type": "ip_range", "ignore_malformed": true, "fields": {"keyword": keyword()}}),
     ),
-    // int4range and int4multirange
-    row(3904, 3905, Encoding::Range(&Encoding::Integer), |_| range(number("integer"))),
-    row(4451, 6150, Encoding::MultiRange(&Encoding::Integer), |_| range(number("integer"))),
-    // int8range and int8multirange
-    row(3926, 3927, Encoding::Range(&Encoding::Integer), |_| range(number("long"))),
-    row(4536, 6157, Encoding::MultiRange(&Encoding::Integer), |_| range(number("long"))),
-    // numrange and nummultirange
-    row(3906, 3907, Encoding::Range(&Encoding::Numeric), |_| range(number("double"))),
-    row(4532, 6151, Encoding::MultiRange(&Encoding::Numeric), |_| range(number("double"))),
-    // tsrange and tsmultirange
-    row(3908, 3909, Encoding::Range(&Encoding::Timestamp), |_| range(json!({"type": "date"}))),
-    row(4533, 6152, Encoding::MultiRange(&Encoding::Timestamp), |_| range(json!({"type": "date"}))),
-    // tstzrange and tstzmultirange
-    row(3910, 3911, Encoding::Range(&Encoding::TimestampUtc), |_| range(json!({"type": "date"}))),
-    row(4534, 6153, Encoding::MultiRange(&Encoding::TimestampUtc), |_| range(json!({"type": "date"}))),
-    // daterange and datemultirange
-    row(3912, 3913, Encoding::Range(&Encoding::Date), |_| range(json!({"type": "date"}))),
-    row(4535, 6155, Encoding::MultiRange(&Encoding::Date), |_| range(json!({"type": "date"}))),
     // json
-    row(114, 199, Encoding::Json, |_| json!({"type": "flat_object"})),
+    row(114, 199, Encoding::Json, |_| flat_object()),
     // jsonb
-    row(3802, 3807, Encoding::Json, |_| json!({"type": "flat_object"})),
+    row(3802, 3807, Encoding::Jsonb, |_| flat_object()),
+    extension("hstore", Encoding::Hstore, |_| flat_object()),
+    extension("citext", Encoding::Text, |_| text()),
+    // pgvector; its sparsevec is text
+    extension("vector", Encoding::Vector, |_| vector()),
+    extension("halfvec", Encoding::Vector, |_| vector()),
 ];
 
 fn ip() -> Value {
     json!({"type": "ip", "ignore_malformed": true, "fields": {"keyword": keyword()}})
 }
 
+fn flat_object() -> Value {
+    json!({"type": "flat_object"})
+}
+
+/// In the document, but not searched.
+fn unindexed() -> Value {
+    json!({"type": "object", "enabled": false})
+}
+
+/// Nearest neighbours need the k-NN plugin's own type.
+fn vector() -> Value {
+    json!({"type": "float", "index": false, "doc_values": false})
+}
+
 /// The native range types refuse valid PostgreSQL ranges (`gt 1 lt 2` holds no integer), so the bounds are fields.
-fn range(mut bound: Value) -> Value {
-    bound["ignore_malformed"] = json!(true);
-    json!({"properties": {"gt": bound, "gte": bound, "lt": bound, "lte": bound}})
+fn range(bound: &Encoding, mut mapping: Value) -> Value {
+    if bound.is_nested() {
+        return unindexed();
+    }
+    // Others have no such parameter, and nothing to refuse.
+    let can_refuse =
+        ["short", "integer", "long", "float", "double", "scaled_float", "date", "ip", "ip_range"];
+    if can_refuse.iter().any(|name| mapping["type"] == *name) {
+        mapping["ignore_malformed"] = json!(true);
+    }
+    json!({"properties": {"gt": mapping, "gte": mapping, "lt": mapping, "lte": mapping}})
 }
 
 /// A term over 32,766 bytes fails its document; 8,191 characters of at most 4 bytes never reach it.
@@ -165,51 +198,106 @@ fn numeric(modifier: i32) -> Value {
     json!({"type": "double", "ignore_malformed": true, "coerce": false})
 }
 
-fn scalar_row(oid: u32) -> Option<&'static TypeRow> {
-    TYPES.iter().find(|t| t.oid == oid)
+fn row_of(column_type: &ColumnType) -> Option<&'static TypeRow> {
+    TYPES.iter().find(|row| match (&row.key, &column_type.structure) {
+        (Key::BuiltIn(oid, _), Structure::Scalar) => *oid == column_type.oid,
+        (Key::Extension(name), Structure::Extension(found)) => name == found,
+        _ => false,
+    })
 }
 
-/// Resolves the type of a column of the stream: built-in arrays by the table, other types by what the catalog said.
+/// Resolves the type of a column of the stream: built-in scalars and their arrays by the table, others by what the
+/// catalog said.
 pub fn resolve(oid: u32, modifier: i32, catalog: &TypeCatalog) -> ColumnType {
-    if let Some(element) = TYPES.iter().find(|t| t.array_oid == oid) {
-        let element = Box::new(ColumnType::scalar(element.oid, modifier));
-        return ColumnType { oid, modifier, element: Some(element) };
-    }
-    match catalog.get(&oid) {
-        Some(known) if known.modifier == -1 && known.element.is_none() => {
-            ColumnType { modifier, ..known.clone() }
+    let built_in = TYPES.iter().find_map(|row| match row.key {
+        Key::BuiltIn(element, array) if array == oid => {
+            Some(ColumnType::array(oid, -1, ColumnType::scalar(element, -1)))
         }
-        Some(known) => known.clone(),
-        None => ColumnType::scalar(oid, modifier),
-    }
+        _ => None,
+    });
+    built_in
+        .or_else(|| catalog.get(&oid).cloned())
+        .unwrap_or_else(|| ColumnType::scalar(oid, -1))
+        .with_modifier(modifier)
 }
 
 /// Is the type in the table, as itself or as an array?
 pub fn is_built_in(oid: u32) -> bool {
-    TYPES.iter().any(|t| t.oid == oid || t.array_oid == oid)
+    TYPES.iter().any(|row| matches!(row.key, Key::BuiltIn(scalar, array) if oid == scalar || oid == array))
 }
 
 /// The encoding of a column's values.
 pub(super) fn encoding(column_type: &ColumnType) -> Encoding {
-    match &column_type.element {
-        Some(element) => Encoding::Array(Box::new(encoding(element))),
-        None => scalar_row(column_type.oid).map_or(Encoding::Text, |t| t.encoding.clone()),
+    match &column_type.structure {
+        Structure::Scalar | Structure::Extension(_) => {
+            row_of(column_type).map_or(Encoding::Text, |row| row.encoding.clone())
+        }
+        Structure::Array { element, delimiter } => {
+            Encoding::Array { element: Box::new(encoding(element)), delimiter: *delimiter }
+        }
+        Structure::Range(bound) => Encoding::Range(Box::new(encoding(bound))),
+        Structure::Multirange(bound) => Encoding::Multirange(Box::new(encoding(bound))),
+        Structure::Composite(attributes) => Encoding::Composite(
+            attributes.iter().map(|(name, part)| (member_key(name, ""), encoding(part))).collect(),
+        ),
     }
 }
 
-/// The mapping of a field in a new index; an array has its element's, since OpenSearch has no array type.
-pub(super) fn mapping(column_type: &ColumnType) -> Value {
-    match &column_type.element {
+/// `,"name":` with `suffix` behind the name.
+pub(super) fn member_key(name: &str, suffix: &str) -> Box<[u8]> {
+    let mut key = b",\"".to_vec();
+    escape_into(name.as_bytes(), &mut key);
+    key.extend_from_slice(suffix.as_bytes());
+    key.extend_from_slice(b"\":");
+    key.into_boxed_slice()
+}
+
+/// The mapping of a field in a new index; an array has its element's, since OpenSearch has no array type. `knn`: has the
+/// cluster the k-NN plugin?
+pub(super) fn mapping(column_type: &ColumnType, knn: bool) -> Value {
+    match &column_type.structure {
+        Structure::Scalar | Structure::Extension(_) => match row_of(column_type) {
+            // Without a dimension there is nothing that the plugin could index.
+            Some(TypeRow { encoding: Encoding::Vector, .. }) if knn && column_type.modifier > 0 => {
+                json!({"type": "knn_vector", "dimension": column_type.modifier})
+            }
+            row => row.map_or_else(keyword, |row| (row.mapping)(column_type.modifier)),
+        },
         // A flat_object takes objects only, and no nested arrays of them.
-        Some(element) if has_json_sibling(element) => json!({"type": "object", "enabled": false}),
-        Some(element) => mapping(element),
-        None => scalar_row(column_type.oid).map_or_else(keyword, |t| (t.mapping)(column_type.modifier)),
+        Structure::Array { element, .. } if has_json_sibling(element) => unindexed(),
+        Structure::Array { element, .. } => mapping(element, false),
+        Structure::Range(bound) | Structure::Multirange(bound) => {
+            range(&encoding(bound), mapping(bound, false))
+        }
+        Structure::Composite(_) => flat_object(),
     }
+}
+
+/// Can the k-NN plugin index the values?
+pub fn is_vector(column_type: &ColumnType) -> bool {
+    mapping(column_type, true)["type"] == "knn_vector"
 }
 
 /// Does the field have a sibling `NAME__json` for what a flat_object cannot take?
 pub(super) fn has_json_sibling(column_type: &ColumnType) -> bool {
-    matches!(encoding(column_type), Encoding::Json)
+    encoding(column_type).is_object()
+}
+
+impl Encoding {
+    /// Is it written into a flat_object?
+    pub(super) fn is_object(&self) -> bool {
+        matches!(self, Encoding::Json | Encoding::Jsonb | Encoding::Hstore | Encoding::Composite(_))
+    }
+
+    /// Can a value hold another of any depth?
+    pub(super) fn is_nested(&self) -> bool {
+        match self {
+            Encoding::Array { element, .. } | Encoding::Range(element) | Encoding::Multirange(element) => {
+                element.is_nested()
+            }
+            other => other.is_object(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -231,19 +319,54 @@ mod tests {
     }
 
     #[test]
-    fn no_oid_stands_twice_in_the_table() {
-        let mut oids: Vec<u32> = TYPES.iter().flat_map(|t| [t.oid, t.array_oid]).collect();
-        oids.sort_unstable();
-        assert!(oids.windows(2).all(|w| w[0] != w[1]));
+    fn no_type_stands_twice_in_the_table() {
+        let keys = |row: &TypeRow| match row.key {
+            Key::BuiltIn(oid, array_oid) => vec![oid.to_string(), array_oid.to_string()],
+            Key::Extension(name) => vec![name.to_owned()],
+        };
+        let mut keys: Vec<String> = TYPES.iter().flat_map(keys).collect();
+        keys.sort_unstable();
+        assert!(keys.windows(2).all(|w| w[0] != w[1]));
     }
 
     #[test]
     fn an_unknown_type_is_its_text_and_a_domain_its_base() {
         let unknown = resolve(999_999, -1, &TypeCatalog::new());
         assert_eq!(encoding(&unknown), Encoding::Text);
-        assert_eq!(mapping(&unknown)["type"], "keyword");
+        assert_eq!(mapping(&unknown, false)["type"], "keyword");
         let domains = TypeCatalog::from([(70_000, ColumnType::scalar(23, -1))]);
         assert_eq!(encoding(&resolve(70_000, -1, &domains)), Encoding::Integer);
-        assert_eq!(encoding(&resolve(1007, -1, &domains)), Encoding::Array(Box::new(Encoding::Integer)));
+        let array = Encoding::Array { element: Box::new(Encoding::Integer), delimiter: b',' };
+        assert_eq!(encoding(&resolve(1007, -1, &domains)), array);
+    }
+
+    fn of(structure: Structure) -> ColumnType {
+        ColumnType { oid: 80_000, modifier: -1, structure }
+    }
+
+    #[test]
+    fn a_vector_is_searched_where_the_plugin_is_there_and_the_dimension_known() {
+        let vector = of(Structure::Extension("vector".into()));
+        let three = vector.clone().with_modifier(3);
+        assert_eq!(mapping(&three, true), json!({"type": "knn_vector", "dimension": 3}));
+        for (column_type, knn) in [(&three, false), (&vector, true)] {
+            assert_eq!(mapping(column_type, knn)["index"], false);
+        }
+        assert!(
+            is_vector(&three) && !is_vector(&vector) && !is_vector(&ColumnType::array(1, -1, three.clone()))
+        );
+    }
+
+    #[test]
+    fn bounds_of_a_range_are_fields_that_refuse_nothing() {
+        let bound = |oid| {
+            mapping(&of(Structure::Range(Box::new(ColumnType::scalar(oid, -1)))), false)["properties"]["gt"]
+                .clone()
+        };
+        assert_eq!(bound(23), json!({"type": "integer", "coerce": false, "ignore_malformed": true}));
+        assert_eq!(bound(1184), json!({"type": "date", "ignore_malformed": true}));
+        assert_eq!(bound(25), text(), "a text field has no such parameter");
+        let of_json = of(Structure::Range(Box::new(ColumnType::scalar(3802, -1))));
+        assert_eq!(mapping(&of_json, false), unindexed());
     }
 }

@@ -10,6 +10,7 @@ pub use lsn::{InvalidLsn, Lsn};
 pub use row::{Cell, Row, Value};
 pub use snapshot::{InvalidSnapshot, Snapshot, Xid};
 pub use table::{
-    Column, ColumnType, ReplicaIdentity, TableName, TableSchema, TypeCatalog, quote_identifier, quote_literal,
+    Column, ColumnType, ReplicaIdentity, Structure, TableName, TableSchema, TypeCatalog, quote_identifier,
+    quote_literal,
 };
 pub use version::{Epoch, Epochs, ORDINAL_HELD, ORDINAL_TRUNCATE, Version, VersionError};

@@ -47,19 +47,68 @@ pub struct ColumnType {
     pub oid: u32,
     /// `atttypmod` (or the domain's `typtypmod`); -1 for none. For numeric it holds precision and scale.
     pub modifier: i32,
-    /// Element type where the type is an array.
-    pub element: Option<Box<ColumnType>>,
+    /// What it is made of.
+    pub structure: Structure,
+}
+
+/// What a type is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Structure {
+    /// Nothing else: built-in and enumerated types, and whatever is only known by its text.
+    Scalar,
+    /// A base type that belongs to an extension, by its name (`pg_type.typname`): its oid differs between databases.
+    Extension(String),
+    /// An array.
+    Array {
+        /// Type of the elements.
+        element: Box<ColumnType>,
+        /// `pg_type.typdelim` of the element type: a comma nearly always, a semicolon for box.
+        delimiter: u8,
+    },
+    /// A range over this type.
+    Range(Box<ColumnType>),
+    /// A multirange whose ranges are over this type.
+    Multirange(Box<ColumnType>),
+    /// A composite type: its attributes that are not dropped, in order.
+    Composite(Vec<(String, ColumnType)>),
 }
 
 impl ColumnType {
-    /// A type that is no array.
+    /// A type that is made of no others.
     pub fn scalar(oid: u32, modifier: i32) -> Self {
-        ColumnType { oid, modifier, element: None }
+        ColumnType { oid, modifier, structure: Structure::Scalar }
+    }
+
+    /// An array of `element` with commas between the elements.
+    pub fn array(oid: u32, modifier: i32, element: ColumnType) -> Self {
+        let structure = Structure::Array { element: Box::new(element), delimiter: b',' };
+        ColumnType { oid, modifier, structure }
+    }
+
+    /// Element type where the type is an array.
+    pub fn element(&self) -> Option<&ColumnType> {
+        match &self.structure {
+            Structure::Array { element, .. } => Some(element),
+            _ => None,
+        }
+    }
+
+    /// The type with a column's own modifier; an array's belongs to its elements too (`numeric(10,2)[]`).
+    #[must_use]
+    pub fn with_modifier(mut self, modifier: i32) -> Self {
+        if modifier >= 0 {
+            self.modifier = modifier;
+            if let Structure::Array { element, .. } = &mut self.structure {
+                let scalar = ColumnType::scalar(0, -1);
+                **element = std::mem::replace(&mut **element, scalar).with_modifier(modifier);
+            }
+        }
+        self
     }
 }
 
-/// Types of the database that are not built in, by oid: domains (as their base type), enums, composites, arrays of
-/// them. Built-in types are known without it.
+/// Types of the database that the table of types does not know, by oid: domains (as their base type), enums, ranges,
+/// composites, types of extensions, arrays of them.
 pub type TypeCatalog = HashMap<u32, ColumnType>;
 
 /// A column that is published and read.

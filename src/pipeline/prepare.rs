@@ -8,7 +8,7 @@ use super::{
 use crate::{
     config::{self, Config, TableColumns, unknown_columns},
     lanes::{TableNo, Target},
-    map::{self, TableSpec, properties, spark_advice, spark_problems},
+    map::{self, TableSpec, is_vector, properties, spark_advice, spark_problems},
     model::{Epochs, TableSchema, Version},
     sink::{
         self, Client, EpochRecord, IndexDefinition, Owner, SinkError, StateStore, TableRecord, TableState,
@@ -226,10 +226,12 @@ pub async fn tables(
     server: &SystemIdentity,
 ) -> Result<Prepared, PipelineError> {
     let (mut tables, mut work, mut indices) = (Tables::default(), vec![], vec![]);
+    let vectors = schemas.iter().flat_map(|schema| &schema.columns).any(|c| is_vector(&c.column_type));
+    let knn = vectors && client.has_plugin("opensearch-knn").await?;
     for (configured, schema) in config.tables.iter().zip(schemas) {
         let name = schema.name.to_string();
         let number = tables.next();
-        let (mut table, properties) = join(configured, schema, number)?;
+        let (mut table, properties) = join(configured, schema, number, knn)?;
         let stored = state.table(&name).await?.map(|stored| stored.record);
         if let Some(record) = stored.as_ref().filter(|record| record.index != configured.index) {
             // Before the other index is made or claimed.
@@ -268,7 +270,8 @@ pub async fn tables(
     Ok(Prepared { tables, work, indices })
 }
 
-/// Joins the configuration and the catalog's description of one table; also the fields of a new index.
+/// Joins the configuration and the catalog's description of one table; also the fields of a new index in a cluster with or
+/// without the k-NN plugin.
 ///
 /// # Errors
 /// Columns that give no fields or ids.
@@ -276,9 +279,10 @@ pub fn join(
     configured: &config::Table,
     schema: TableSchema,
     number: TableNo,
+    knn: bool,
 ) -> Result<(Table, Map<String, Value>), PipelineError> {
     let spec = spec_of(configured, &schema);
-    let properties = properties(&spec, &schema.columns, &configured.mapping)
+    let properties = properties(&spec, &schema.columns, &configured.mapping, knn)
         .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
     let target = Target::new(number, &configured.index);
     let mut table = Table::new(target, schema, spec, configured.on_truncate)

@@ -76,7 +76,7 @@ async fn preview_table(
     schema: TableSchema,
     range: &Range,
 ) -> Result<Preview, PipelineError> {
-    let (table, mapping) = prepare::join(configured, schema, TableNo(0))?;
+    let (table, mapping) = prepare::join(configured, schema, TableNo(0), false)?;
     let schema = &table.schema;
     let filter = schema.row_filter.as_deref();
     let (columns, name) = (schema.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), &schema.name);

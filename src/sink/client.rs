@@ -160,6 +160,19 @@ impl Client {
         Err(SinkError::NotOpenSearch { url: self.url(), found })
     }
 
+    /// Has a node of the cluster this plugin (OpenSearch docs: "CAT plugins")? Whoever may not ask does without.
+    pub async fn has_plugin(&self, component: &str) -> Result<bool> {
+        #[derive(Deserialize)]
+        struct Plugin {
+            component: String,
+        }
+        match self.call::<Vec<Plugin>>(Request::get("/_cat/plugins?h=component&format=json")).await {
+            Ok(plugins) => Ok(plugins.iter().any(|plugin| plugin.component == component)),
+            Err(SinkError::Forbidden { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes all that was written to `index` visible to searches (OpenSearch docs: "Refresh index").
     pub async fn refresh(&self, index: &str) -> Result<()> {
         let path = format!("/{}/_refresh", encode(index));

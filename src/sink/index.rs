@@ -111,8 +111,13 @@ impl Client {
             // OpenSearch forgets deletes after this time: longer than any request may be late.
             "index.gc_deletes": "10m",
             "index.mapping.total_fields.limit": 1000.max(2 * fields + 100),
+            "index.mapping.depth.limit": 20.max(depth(&definition.properties)),
         });
         if let Some(settings) = settings.as_object_mut() {
+            // A cluster without the plugin does not know the setting.
+            if definition.properties.values().any(|field| field["type"] == "knn_vector") {
+                settings.insert("index.knn".to_owned(), json!(true));
+            }
             flatten("index.", &definition.settings, settings);
         }
         let mappings = json!({
@@ -209,10 +214,19 @@ fn meta_of(owner: &Owner) -> Value {
     json!({ "pipeline": owner.pipeline, "source": owner.source, "format": META_FORMAT })
 }
 
-/// Fields as `index.mapping.total_fields.limit` counts them: objects and multi-fields too.
+/// Fields as `index.mapping.total_fields.limit` counts them at most: objects, also those of dots, and multi-fields too.
 fn count_fields(properties: &Map<String, Value>) -> usize {
     let below = |field: &Value, key: &str| field.get(key).and_then(Value::as_object).map_or(0, count_fields);
-    properties.values().map(|field| 1 + below(field, "properties") + below(field, "fields")).sum()
+    let count = |(name, field): (&String, &Value)| {
+        1 + name.matches('.').count() + below(field, "properties") + below(field, "fields")
+    };
+    properties.iter().map(count).sum()
+}
+
+/// Depth as `index.mapping.depth.limit` counts it: each dot of a name opens an object.
+fn depth(properties: &Map<String, Value>) -> usize {
+    let below = |field: &Value| field.get("properties").and_then(Value::as_object).map_or(0, depth);
+    properties.iter().map(|(name, field)| 1 + name.matches('.').count() + below(field)).max().unwrap_or(0)
 }
 
 /// Adds `from` to `to` with full dotted names, so that a user's nested or short name replaces ours.
@@ -301,5 +315,7 @@ mod tests {
             "b": {"properties": {"c": {"type": "long"}}},
         });
         assert_eq!(count_fields(&object(properties)), 4);
+        let deep = json!({"x": {}, "a.b": {"properties": {"c.d": {"type": "long"}}}});
+        assert_eq!(depth(&object(deep)), 4);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     query_error::{Doing, QueryError, Result},
-    types::{load_types, with_modifier},
+    types::load_types,
 };
 use crate::model::{Column, ReplicaIdentity, TableName, TableSchema, quote_identifier};
 use tokio_postgres::{Client, Row};
@@ -114,7 +114,7 @@ pub async fn load_table(
             .cloned()
             .ok_or_else(|| QueryError::answer(doing(), format!("type {declared} of column {name}")))?;
         columns.push(Column {
-            column_type: with_modifier(column_type, row.get(2)),
+            column_type: column_type.with_modifier(row.get(2)),
             sql_type: row.get(3),
             not_null: row.get(4),
             name,

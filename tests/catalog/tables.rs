@@ -2,7 +2,7 @@
 
 use crate::support::{in_database, load, since, strings};
 use pg2os::{
-    model::{ColumnType, ReplicaIdentity},
+    model::{ColumnType, ReplicaIdentity, Structure},
     source::{
         QueryError,
         identity::{IdRules, Uniqueness, check_id},
@@ -29,12 +29,12 @@ async fn a_table_is_described_with_its_columns_in_order_and_its_types_resolved()
         let column_type = |name| t.column(name).unwrap().column_type.clone();
         let price = ColumnType::scalar(1700, (10 << 16 | 2) + 4);
         assert_eq!(column_type("p"), price);
-        assert_eq!(column_type("ps").element.as_deref(), Some(&price));
+        assert_eq!(column_type("ps").element(), Some(&price));
         assert_eq!(column_type("f").oid, 1007);
-        assert_eq!(column_type("f").element.as_deref(), Some(&ColumnType::scalar(23, -1)));
-        assert_eq!(column_type("n").element.as_deref(), Some(&ColumnType::scalar(1700, (5 << 16 | 1) + 4)));
-        assert!(column_type("m").element.is_some_and(|e| e.element.is_none() && e.oid >= 16384));
-        assert_eq!(column_type("iv").element, None, "int2vector has elements, but no array text");
+        assert_eq!(column_type("f").element(), Some(&ColumnType::scalar(23, -1)));
+        assert_eq!(column_type("n").element(), Some(&ColumnType::scalar(1700, (5 << 16 | 1) + 4)));
+        assert!(column_type("m").element().is_some_and(|e| e.element().is_none() && e.oid >= 16384));
+        assert_eq!(column_type("iv").element(), None, "int2vector has elements, but no array text");
         let sql_type = |name| t.column(name).unwrap().sql_type.as_str();
         assert_eq!((sql_type("p"), sql_type("v")), ("public.price", "character varying(7)"));
         assert_eq!((sql_type("c"), sql_type("m")), ("public.\"Pair\"", "public.mood[]"));
@@ -44,7 +44,7 @@ async fn a_table_is_described_with_its_columns_in_order_and_its_types_resolved()
 
         let oid: u32 = client.query_one("SELECT 'public.prices'::regtype::oid", &[]).await.unwrap().get(0);
         let types = load_types(&client, &[oid, 25, 4_000_000_000]).await.unwrap();
-        assert_eq!(types[&oid].element.as_deref(), Some(&price));
+        assert_eq!(types[&oid].element(), Some(&price));
         assert_eq!((types[&25].clone(), types.len()), (ColumnType::scalar(25, -1), 2));
     })
     .await;
@@ -253,6 +253,39 @@ async fn generated_columns_are_read_where_the_publication_sends_them() {
         let client = db.connect().await;
         assert_eq!(load(&client, "t", &["p"]).await.unwrap().columns.len(), 2);
         assert_eq!(load(&client, "t", &["q"]).await.unwrap().columns.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn types_are_described_down_to_what_they_are_made_of() {
+    let setup = "
+        CREATE EXTENSION hstore; CREATE DOMAIN price AS numeric(10,2); CREATE TYPE inner_type AS (p price, h hstore);
+        CREATE TYPE outer_type AS (gone int, i inner_type, s numeric(5,1)[], b box[]); CREATE TYPE nothing AS ();
+        ALTER TYPE outer_type DROP ATTRIBUTE gone; CREATE DOMAIN checked AS outer_type CHECK (true);
+        CREATE TYPE prices AS RANGE (subtype = price, multirange_type_name = many_prices); CREATE TYPE t0 AS (a int, b int);
+        DO $$ BEGIN FOR n IN 1..16 LOOP EXECUTE format('CREATE TYPE t%s AS (a t%s, b t%s)', n, n - 1, n - 1); END LOOP; END $$;";
+    in_database(setup, |db| async move {
+        let client = db.connect().await;
+        let mut oids = vec![];
+        for name in ["checked", "prices", "many_prices", "nothing", "t16"] {
+            let sql = format!("SELECT 'public.{name}'::regtype::oid");
+            oids.push(client.query_one(&sql, &[]).await.unwrap().get::<_, u32>(0));
+        }
+        let types = load_types(&client, &oids).await.unwrap();
+        let price = ColumnType::scalar(1700, (10 << 16 | 2) + 4);
+        let Structure::Composite(outer) = &types[&oids[0]].structure else { panic!("{types:?}") };
+        assert_eq!(outer.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["i", "s", "b"]);
+        let Structure::Composite(inner) = &outer[0].1.structure else { panic!("{outer:?}") };
+        assert_eq!(inner[0], ("p".to_owned(), price.clone()));
+        assert_eq!(inner[1].1.structure, Structure::Extension("hstore".into()));
+        assert_eq!(outer[1].1.element(), Some(&ColumnType::scalar(1700, (5 << 16 | 1) + 4)));
+        assert!(matches!(outer[2].1.structure, Structure::Array { delimiter: b';', .. }));
+        assert_eq!(types[&oids[1]].structure, Structure::Range(Box::new(price.clone())));
+        assert_eq!(types[&oids[2]].structure, Structure::Multirange(Box::new(price)));
+        assert_eq!(types[&oids[3]].structure, Structure::Composite(vec![]));
+        // 2^16 parts and more: as many as there is room for.
+        assert!(matches!(types[&oids[4]].structure, Structure::Composite(_)));
     })
     .await;
 }

@@ -59,5 +59,5 @@ pub fn spark_advice(spec: &TableSpec, columns: &[Column], properties: &Map<Strin
 }
 
 fn scalar_oid(column_type: &ColumnType) -> u32 {
-    column_type.element.as_ref().map_or(column_type.oid, |element| scalar_oid(element))
+    column_type.element().map_or(column_type.oid, scalar_oid)
 }

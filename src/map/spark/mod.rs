@@ -20,7 +20,7 @@ pub use index::spark_advice;
 use super::{plan::TableSpec, types::Encoding};
 use crate::{
     config::{Documents, IdForm, Spark, SparkCast},
-    model::{Column, ColumnType},
+    model::{Column, ColumnType, Structure},
 };
 use calendar::Zones;
 use chrono_tz::Tz;
@@ -76,7 +76,7 @@ pub fn spark_problems(spec: &TableSpec, columns: &[Column]) -> Vec<SparkProblem>
 
 /// Key types whose text is reproduced.
 fn key_type(column_type: &ColumnType, spark: &Spark) -> Result<SparkType, String> {
-    let element = column_type.element.as_deref().unwrap_or(column_type);
+    let element = column_type.element().unwrap_or(column_type);
     match element.oid {
         // The session of the job printed it; its locale is not known here.
         790 => Err("money is printed by the locale of the server that the job asked".to_owned()),
@@ -158,7 +158,12 @@ fn value(spark: &Spark, name: &str, column_type: &ColumnType) -> (SparkValue, bo
 pub(super) fn encoding(spark: &Spark, name: &str, column_type: &ColumnType) -> Encoding {
     let (value, is_array) = value(spark, name, column_type);
     let encoding = Encoding::Spark(Box::new(value));
-    if is_array { Encoding::Array(Box::new(encoding)) } else { encoding }
+    match &column_type.structure {
+        Structure::Array { delimiter, .. } if is_array => {
+            Encoding::Array { element: Box::new(encoding), delimiter: *delimiter }
+        }
+        _ => encoding,
+    }
 }
 
 /// The mapping of a column's field in a new index; an array has its element's.

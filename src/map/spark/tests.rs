@@ -43,11 +43,7 @@ fn a_decimal_needs_a_cast_and_a_cast_needs_its_column() {
 #[test]
 fn keys_that_are_not_reproduced_are_refused_with_the_cure() {
     let array = |oid| Column {
-        column_type: ColumnType {
-            oid: 1,
-            modifier: -1,
-            element: Some(Box::new(ColumnType::scalar(oid, -1))),
-        },
+        column_type: ColumnType::array(1, -1, ColumnType::scalar(oid, -1)),
         ..column("k", 1, -1)
     };
     for key in [column("k", 790, -1), array(1186), array(1083), array(790), array(600)] {
@@ -77,7 +73,7 @@ fn casts_that_spark_has_not_or_that_are_not_reproduced_are_refused() {
 #[test]
 fn nulls_vanish_and_nothing_is_escaped() {
     let text = ColumnType::scalar(25, -1);
-    let array = ColumnType { oid: 1009, modifier: -1, element: Some(Box::new(text.clone())) };
+    let array = ColumnType::array(1009, -1, text.clone());
     for (key, plain, expected) in [
         (vec![&text, &text, &text], r"a|\N|b", "a|b"),
         (vec![&text, &text], r"\N|\N", ""),
@@ -131,7 +127,7 @@ fn an_index_of_the_job_is_told_by_its_fields() {
         "{told}"
     );
     assert!(told.contains("documents: spark"), "{told}");
-    let ours = crate::map::properties(&spec, &columns, &serde_json::Map::new()).unwrap();
+    let ours = crate::map::properties(&spec, &columns, &serde_json::Map::new(), false).unwrap();
     assert_eq!(advice(Value::Object(ours)), None);
     assert_eq!(
         advice(json!({"id": {"type": "long"}, "at": {"type": "long"}, "day": {"properties": {}}})),
@@ -152,7 +148,7 @@ fn a_new_index_has_the_fields_of_the_job() {
         column("p", 3802, -1),
         column("ok", 16, -1),
     ];
-    let properties = crate::map::properties(&spec, &columns, &serde_json::Map::new()).unwrap();
+    let properties = crate::map::properties(&spec, &columns, &serde_json::Map::new(), false).unwrap();
     let text = json!({"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}});
     let number = |name: &str| json!({"type": name, "ignore_malformed": true});
     let expected = json!({

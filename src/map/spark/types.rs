@@ -45,7 +45,7 @@ pub(super) struct Unreadable(pub(super) &'static str);
 impl SparkType {
     /// The type of a column.
     pub(super) fn of(column_type: &ColumnType) -> Result<SparkType, Unreadable> {
-        match &column_type.element {
+        match column_type.element() {
             Some(element) => element_of(element).map(|element| SparkType::Array(Box::new(element))),
             None => scalar(column_type),
         }
@@ -129,8 +129,7 @@ mod tests {
 
     #[test]
     fn an_array_is_of_its_element_or_unreadable() {
-        let array =
-            |oid| ColumnType { oid: 1, modifier: -1, element: Some(Box::new(ColumnType::scalar(oid, -1))) };
+        let array = |oid| ColumnType::array(1, -1, ColumnType::scalar(oid, -1));
         let of = |oid| SparkType::of(&array(oid));
         assert_eq!(of(26), Ok(SparkType::Array(Box::new(SparkType::Integer))));
         assert_eq!(of(99_999), Ok(SparkType::Array(Box::new(SparkType::Text))));

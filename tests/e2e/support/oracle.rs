@@ -119,7 +119,7 @@ fn document(row: &str, types: &BTreeMap<String, String>) -> String {
 }
 
 /// JSON with its keys sorted, without white space, strings in one spelling, and numbers as they were.
-fn canonical(json: &str) -> String {
+pub(crate) fn canonical(json: &str) -> String {
     let json = json.trim();
     match json.as_bytes()[0] {
         b'{' => {
