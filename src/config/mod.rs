@@ -293,8 +293,20 @@ pub struct Table {
     pub settings: serde_json::Map<String, serde_json::Value>,
     /// Field mappings of a new index, by field: a type name or a whole mapping.
     pub mapping: serde_json::Map<String, serde_json::Value>,
+    /// What happens when the table changes in a way the stream does not carry.
+    pub on_schema_change: OnSchemaChange,
     /// Are TRUNCATEs followed?
     pub on_truncate: OnTruncate,
+}
+
+/// See `on_schema_change`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSchemaChange {
+    /// The table is read again.
+    Resync,
+    /// The documents stay as they are.
+    Ignore,
 }
 
 /// See `on_truncate`.

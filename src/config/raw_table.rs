@@ -1,7 +1,7 @@
 //! One entry of `tables` as it is typed: a part of the raw configuration.
 
 use super::{
-    OnTruncate,
+    OnSchemaChange, OnTruncate,
     raw::{End, IdColumns},
 };
 use schemars::JsonSchema;
@@ -126,16 +126,6 @@ pub(super) enum IdForm {
 pub(super) enum IdUnique {
     /// It is asserted.
     Asserted,
-}
-
-/// See `on_schema_change`.
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum OnSchemaChange {
-    /// The table is read again.
-    Resync,
-    /// Nothing.
-    Ignore,
 }
 
 /// Form of the documents.

@@ -94,6 +94,7 @@ fn table(v: &mut Findings, place: String, raw: &mut raw_table::Table) -> Option<
         filter: raw.filter.clone(),
         settings: raw.settings.clone(),
         mapping: raw.mapping.clone(),
+        on_schema_change: raw.on_schema_change,
         on_truncate: raw.on_truncate,
         place,
     })

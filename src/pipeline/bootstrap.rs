@@ -8,6 +8,7 @@ use super::{
     progress::Progress,
     reading::{self, WindowReading},
     tables::Tables,
+    watch,
     windows::{self, Range},
 };
 use crate::{
@@ -89,8 +90,6 @@ pub struct Bootstrap {
     pub progress: Arc<Progress>,
     /// Epochs of the versions.
     pub epochs: Epochs,
-    /// When the slot was taken.
-    pub taken: Instant,
 }
 
 /// A window to be read.
@@ -118,6 +117,7 @@ impl Bootstrap {
         // this one, so its guards need not be remembered.
         let floor = floor::take_floor(&primary).await?;
         floor::wait_until_visible(&primary, floor.burned).await?;
+        self.refuse_other_columns(&primary, &work).await?;
         let mut jobs = VecDeque::new();
         for w in &mut work {
             if w.record.state == TableState::New || w.record.floor.is_none() {
@@ -153,6 +153,18 @@ impl Bootstrap {
             tracing::info!(table = %self.tables.get(w.table).schema.name, "the table is filled and live");
         }
         self.lanes.stop_guarding();
+        Ok(())
+    }
+
+    /// Windows are read with the columns that the session began with. One that was added since, and written at or below the
+    /// floor, would be missing in them, and the stream's documents of it are older than theirs.
+    async fn refuse_other_columns(&self, primary: &Client, work: &[Work]) -> Result<(), PipelineError> {
+        let shapes = watch::shapes(primary, &self.config).await?;
+        for (shape, table) in shapes.iter().zip(self.tables.iter()) {
+            if work.iter().any(|w| w.table == table.target.table) {
+                watch::same_columns(shape, &table.schema)?;
+            }
+        }
         Ok(())
     }
 
@@ -205,12 +217,11 @@ impl Bootstrap {
         let version = self.epochs.floor_version(floor.lsn)?;
         loop {
             let horizon = self.config.limits.late_request_horizon;
+            // Requests of this process count by their outcomes, whatever sessions it had since.
             let doubt = self.progress.last_doubt().map(|at| at + horizon);
-            let until = doubt.unwrap_or(self.taken).max(self.taken + TAKEOVER + horizon);
-            if Instant::now() >= until {
-                break;
-            }
-            tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be late any more (limits.late_request_horizon, and a minute after the slot was taken)");
+            let takeover = self.progress.taken_over().map(|at| at + TAKEOVER + horizon);
+            let Some(until) = doubt.max(takeover).filter(|until| *until > Instant::now()) else { break };
+            tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be late any more (limits.late_request_horizon, and a minute after the slot was taken from another process)");
             tokio::time::sleep_until(until.into()).await;
         }
         // A row's place in a lane, for deletes that are no rows: they see everything and carry the floor's version.

@@ -3,7 +3,7 @@
 //! Runs on the reader thread. No clock, no I/O: what needs either is returned as a [`Need`].
 
 use super::{
-    relations::{self, Relations},
+    relations::{self, Redefinition, Relations},
     tables::{Table, Tables},
     waiting::Waiting,
 };
@@ -12,7 +12,7 @@ use crate::{
     decode::{DecodeError, Decoder, Message, OldRow, Relation},
     lanes::{Action, Change, Lanes, LookupKey, TableNo},
     map::{IdBuffers, MissingIdColumn, Ordinals, Place, TablePlan},
-    model::{Cell, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid},
+    model::{Cell, ColumnType, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid},
 };
 use std::{collections::VecDeque, sync::Arc};
 
@@ -23,6 +23,8 @@ pub enum Need {
     Room(usize),
     /// Ask the catalog for these types and give them to [`Intake::types_loaded`].
     Types(Vec<u32>),
+    /// A table has other columns than at the start of the session: its index must have their fields before the first row.
+    Columns(TableNo, Vec<(String, ColumnType)>),
     /// **M11**: after everything queued is answered, delete every document of `tables` whose version is at or below
     /// `version`, at that version.
     Truncate {
@@ -49,10 +51,14 @@ pub enum IntakeError {
     /// No version for a commit.
     #[error(transparent)]
     Version(#[from] VersionError),
-    /// The table lost an id column.
-    #[error("{table}: {source}; add it to the publication, or set tables[].id to other columns")]
+    /// The table lost an id column, or had none yet at this point of the stream.
+    #[error(
+        "{table}: {source} in the stream; add it to the publication, or set tables[].id to other columns"
+    )]
     IdColumn {
         /// The table.
+        no: TableNo,
+        /// Its name.
         table: String,
         /// The column.
         source: MissingIdColumn,
@@ -90,6 +96,8 @@ pub struct IntakeCounts {
     pub omitted_values: u64,
     /// Actions that wait for a lookup.
     pub lookups: u64,
+    /// TRUNCATEs, and relations that were described again: something about them has changed.
+    pub redefinitions: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -191,10 +199,10 @@ impl Intake {
                 return Ok(None);
             }
             Message::Relation(relation) => {
+                state.counts.redefinitions += u64::from(state.relations.has(relation.oid));
                 let unknown = relations::unknown_types(&self.tables, &self.types, &relation);
                 if unknown.is_empty() {
-                    self.describe(&relation)?;
-                    return Ok(None);
+                    return self.describe(&relation);
                 }
                 state.undescribed = Some(relation);
                 return Ok(Some(Need::Types(unknown)));
@@ -203,13 +211,15 @@ impl Intake {
             Message::Truncate { relations } => {
                 let transaction =
                     state.open.ok_or(IntakeError::Protocol("TRUNCATE outside a transaction"))?;
+                state.counts.redefinitions += 1;
                 let place = state.ordinals.next_change();
                 let version = self.epochs.version(transaction.commit, state.ordinals.of_truncate(place))?;
-                let configured = relations
+                let configured: Vec<TableNo> = relations
                     .iter()
                     .filter_map(|oid| state.relations.table(*oid))
-                    .filter(|no| self.tables.get(*no).on_truncate == OnTruncate::Delete);
-                let configured: Vec<TableNo> = configured.collect();
+                    .inspect(|no| self.tables.get(*no).note_truncate(transaction.xid))
+                    .filter(|no| self.tables.get(*no).on_truncate == OnTruncate::Delete)
+                    .collect();
                 for table in &configured {
                     self.lanes.guard_truncate(*table, transaction.xid, version);
                 }
@@ -285,16 +295,19 @@ impl Intake {
     ///
     /// # Errors
     /// The relation that waited for them cannot be followed.
-    pub fn types_loaded(&mut self, types: TypeCatalog) -> Result<(), IntakeError> {
+    pub fn types_loaded(&mut self, types: TypeCatalog) -> Result<Option<Need>, IntakeError> {
         self.types.extend(types);
         match self.state.undescribed.take() {
             Some(relation) => self.describe(&relation),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 
-    fn describe(&mut self, relation: &Relation) -> Result<(), IntakeError> {
-        self.state.relations.describe(&self.tables, &self.types, relation)
+    fn describe(&mut self, relation: &Relation) -> Result<Option<Need>, IntakeError> {
+        // Outside a transaction nothing is known to be old.
+        let commit = self.state.open.map_or(Lsn(u64::MAX), |transaction| transaction.commit);
+        let described = self.state.relations.describe(&self.tables, &self.types, relation, commit)?;
+        Ok(described.map(|Redefinition { table, columns }| Need::Columns(table, columns)))
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     prepare::{self, Prepared},
     reader::SERVER_TIMEOUT,
     session::Session,
+    watch,
 };
 use crate::{
     config::{Config, OnGap},
@@ -13,19 +14,24 @@ use crate::{
     sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore},
     source::{self, replication::ReplicationConnection, slot},
 };
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 impl Session {
-    /// Looks at both servers, decides where to start, repairs what must be, and acquires the slot.
+    /// Looks at both servers, decides where to start, repairs what must be, and acquires the slot; `earlier` is the owner of
+    /// the session that this process had before.
     ///
     /// # Errors
     /// Whatever stands in the way, with its cure; [`PipelineError::SlotBusy`] where another instance streams.
-    pub async fn open(config: Arc<Config>) -> Result<Self, PipelineError> {
+    pub async fn open(config: Arc<Config>, earlier: Option<&str>) -> Result<Self, PipelineError> {
         let application_name = format!("pg2os {}", config.name);
         let control = source::sql::connect(&config.postgres, None, &application_name).await?;
         let client = sink::Client::new(&config.opensearch)?;
         client.info().await?;
         prepare::check_server(&control).await?;
+        // A table that is gone is known by its shape.
+        if let Some(state) = StateStore::find(&client, &config.opensearch.state_index, &config.name).await? {
+            watch::refuse_absent(&control, &config, &state).await?;
+        }
         let schemas = prepare::schemas(&control, &config).await?;
 
         let (settings, name) = (config.clone(), application_name.clone());
@@ -46,16 +52,23 @@ impl Session {
         let found = slot::find(&control, &config.postgres.slot).await?;
         prepare::check_slot(&config.postgres.slot, found.as_ref(), &server.database)?;
         let schemas = prepare::published(&control, &config, schemas).await?;
+        let shapes = watch::shapes(&control, &config).await?;
+        for (shape, schema) in shapes.iter().zip(&schemas) {
+            watch::same_columns(shape, schema)?;
+        }
         let dead_letters =
             DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
-        let Prepared { tables, mut work, indices } =
+        let Prepared { mut tables, mut work, indices } =
             prepare::tables(&config, &client, &state, schemas, &server).await?;
         let mut epochs = prepare::epochs(&client, &state, &indices).await?;
 
         let slot_name = config.postgres.slot.clone();
         let found = slot::find(&control, &slot_name).await?;
         // After the slot: whoever held it until now has written its checkpoint before it moved the slot.
-        let stored = state.checkpoint().await?.map(|stored| stored.record);
+        let stored = state.checkpoint().await?;
+        // Whoever streams has signed the checkpoint first. Without one nobody has streamed yet.
+        let taken_over = stored.as_ref().is_some_and(|stored| Some(stored.owner.as_str()) != earlier);
+        let stored = stored.map(|stored| stored.record);
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
         }
@@ -80,6 +93,10 @@ impl Session {
             }
         };
         prepare::let_go_of_others(&state, &tables).await?;
+        for (table, work) in tables.iter_mut().zip(&work) {
+            table.read_above = work.record.floor.map_or(log_end.insert, |floor| floor.lsn);
+        }
+        let shapes = watch::agree(&state, &work, shapes).await?;
         if epochs.list.is_worn_at(log_end.insert) {
             epochs.list.begin(log_end.insert)?;
             state.write_epochs(&epochs).await?;
@@ -116,7 +133,8 @@ impl Session {
             checkpoint,
             connection,
             log_end,
-            taken: Instant::now(),
+            shapes,
+            taken_over,
         })
     }
 }

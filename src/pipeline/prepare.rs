@@ -3,6 +3,7 @@
 use super::{
     bootstrap::Work,
     error::PipelineError,
+    fields, renamed,
     tables::{Table, Tables},
 };
 use crate::{
@@ -135,6 +136,15 @@ async fn check_publications(
     )))
 }
 
+/// The tables that the configuration stands for.
+pub(super) fn names(config: &Config) -> Vec<TableName> {
+    config
+        .tables
+        .iter()
+        .map(|table| TableName { schema: table.schema.clone(), name: table.name.clone() })
+        .collect()
+}
+
 /// Reads every configured table as it is; nothing is made.
 ///
 /// # Errors
@@ -205,7 +215,10 @@ pub async fn tables(
         let name = schema.name.to_string();
         let number = tables.next();
         let (mut table, properties) = join(configured, schema, number)?;
-        let stored = state.table(&name).await?.map(|stored| stored.record);
+        let mut stored = state.table(&name).await?.map(|stored| stored.record);
+        if stored.is_none() {
+            stored = renamed::take_over(config, client, state, configured, &table.schema).await?;
+        }
         if let Some(record) = stored.as_ref().filter(|record| record.index != configured.index) {
             // Before the other index is made or claimed.
             return Err(PipelineError::Configuration(format!(
@@ -224,10 +237,12 @@ pub async fn tables(
         };
         let definition = IndexDefinition { properties, settings: configured.settings.clone() };
         let index = client.ensure_index(&configured.index, &definition, &owner).await?;
+        table.adopted = index.is_adopted();
         if index.created {
             tracing::info!(index = index.concrete, alias = index.name, table = name, "index created");
+        } else {
+            fields::extend(client, &table, &index, &definition.properties).await?;
         }
-        table.adopted = index.is_adopted();
         let record = table_record(client, state, stored, &index, &table).await?;
         tables.push(table);
         work.push(Work { table: number, record, window: configured.window.clone() });
@@ -254,8 +269,10 @@ pub fn join(
     let properties = properties(&spec, &schema.columns, &configured.mapping)
         .map_err(|bad| PipelineError::fields(&configured.place, &bad))?;
     let target = Target::new(number, &configured.index);
-    let table = Table::new(target, schema, spec, configured.on_truncate)
+    let mut table = Table::new(target, schema, spec, configured.on_truncate)
         .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
+    table.overrides = configured.mapping.clone();
+    table.on_schema_change = configured.on_schema_change;
     Ok((table, properties))
 }
 

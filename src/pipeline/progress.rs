@@ -28,6 +28,7 @@ struct Shared {
     tables: BTreeMap<TableNo, TableProgress>,
     session: Option<(Arc<StreamState>, Arc<Lanes>)>,
     last_doubt: Option<Instant>,
+    taken_over: Option<Instant>,
 }
 
 /// How far the windows of a table are.
@@ -69,8 +70,11 @@ impl Progress {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn begin_session(&self, stream: Arc<StreamState>, lanes: Arc<Lanes>) {
+    pub(super) fn begin_session(&self, stream: Arc<StreamState>, lanes: Arc<Lanes>, taken_over: bool) {
         let mut shared = self.shared();
+        if taken_over {
+            shared.taken_over = Some(Instant::now());
+        }
         shared.tables.clear();
         shared.session = Some((stream, lanes));
     }
@@ -82,7 +86,7 @@ impl Progress {
         match answer {
             Answer::AllDone => add(actions),
             Answer::Items(items) => add(actions.saturating_sub(items.len())),
-            Answer::Unknown(_) => self.shared().last_doubt = Some(Instant::now()),
+            Answer::Unknown(_) => self.note_doubt(),
             _ => {}
         }
     }
@@ -122,6 +126,16 @@ impl Progress {
 
     pub(super) fn table_live(&self, table: TableNo) {
         self.table(table, |t| t.live = true);
+    }
+
+    /// Requests may be under way that nobody waits for any more.
+    pub(super) fn note_doubt(&self) {
+        self.shared().last_doubt = Some(Instant::now());
+    }
+
+    /// When the slot was last taken from another process.
+    pub fn taken_over(&self) -> Option<Instant> {
+        self.shared().taken_over
     }
 
     /// When the outcome of a request was last unknown.

@@ -6,7 +6,7 @@
 use super::intake::{Intake, IntakeError, Need};
 use crate::{
     lanes::{Lanes, TableNo},
-    model::{Lsn, TypeCatalog, Version, Xid},
+    model::{ColumnType, Lsn, TypeCatalog, Version, Xid},
     source::{
         SourceError,
         replication::{Frame, ReplicationConnection},
@@ -31,6 +31,8 @@ const TICK: Duration = Duration::from_millis(50);
 pub enum Request {
     /// Types that are not built in.
     Types(Vec<u32>, oneshot::Sender<TypeCatalog>),
+    /// See [`Need::Columns`].
+    Columns(TableNo, Vec<(String, ColumnType)>, oneshot::Sender<()>),
     /// See [`Need::Truncate`].
     Truncate {
         /// The tables.
@@ -65,6 +67,7 @@ pub struct StreamState {
     transactions: AtomicU64,
     changes: AtomicU64,
     omitted_values: AtomicU64,
+    redefinitions: AtomicU64,
 }
 
 impl StreamState {
@@ -78,6 +81,7 @@ impl StreamState {
             transactions: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             omitted_values: AtomicU64::new(0),
+            redefinitions: AtomicU64::new(0),
         }
     }
 
@@ -138,6 +142,11 @@ impl StreamState {
     /// Transactions so far.
     pub fn transactions(&self) -> u64 {
         self.transactions.load(Ordering::Relaxed)
+    }
+
+    /// TRUNCATEs and relations that the server has described again so far.
+    pub fn redefinitions(&self) -> u64 {
+        self.redefinitions.load(Ordering::Relaxed)
     }
 
     /// Values without a JSON form so far.
@@ -269,7 +278,13 @@ impl Reader {
                     let Some(types) = self.ask(Request::Types(oids, answer), types)? else {
                         return Ok(false);
                     };
-                    self.intake.types_loaded(types)?;
+                    self.intake.types_loaded(types)?
+                }
+                Need::Columns(table, columns) => {
+                    let (done, answer) = oneshot::channel();
+                    if self.ask(Request::Columns(table, columns, done), answer)?.is_none() {
+                        return Ok(false);
+                    }
                     None
                 }
                 Need::Truncate { tables, xid, version } => {
@@ -347,5 +362,6 @@ impl Reader {
         self.state.transactions.store(counts.transactions, Ordering::Relaxed);
         self.state.changes.store(counts.changes, Ordering::Relaxed);
         self.state.omitted_values.store(counts.omitted_values, Ordering::Relaxed);
+        self.state.redefinitions.store(counts.redefinitions, Ordering::Relaxed);
     }
 }

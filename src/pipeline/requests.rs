@@ -1,7 +1,7 @@
-//! What the reader thread asks for, as it cannot do it itself: types from the catalog, and following a TRUNCATE (**M11**, without its
-//! repetition after a doubt).
+//! What the reader thread asks for, as it cannot do it itself: types from the catalog, fields for new columns, and
+//! following a TRUNCATE (**M11**, without its repetition after a doubt).
 
-use super::{error::PipelineError, reader::Request, tables::Tables};
+use super::{error::PipelineError, fields, reader::Request, tables::Tables};
 use crate::{
     lanes::{Action, Change, Lanes, TableNo},
     model::{Version, Xid},
@@ -35,6 +35,10 @@ impl RequestHandler {
             match request {
                 Request::Types(oids, answer) => {
                     let _ = answer.send(source::types::load_types(&self.control, &oids).await?);
+                }
+                Request::Columns(table, columns, done) => {
+                    fields::follow_columns(&self.client, self.tables.get(table), &columns).await?;
+                    let _ = done.send(());
                 }
                 Request::Truncate { tables, xid, version, done } => {
                     self.truncate(&tables, xid, version).await?;

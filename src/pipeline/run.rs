@@ -32,25 +32,28 @@ pub async fn run(
     until_caught_up: bool,
     stop: CancellationToken,
 ) -> Result<End, PipelineError> {
-    let (mut has_run, mut attempt, mut said_busy) = (false, 0_u32, false);
+    let (mut has_run, mut attempt, mut said_busy, mut owner) = (false, 0_u32, false, None);
     loop {
         let opening = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(End::Stopped),
-            opening = Box::pin(Session::open(config.clone())) => opening,
+            opening = Box::pin(Session::open(config.clone(), owner.as_deref())) => opening,
         };
         let begun = Instant::now();
         let result = match opening {
             Ok(session) => {
                 (has_run, said_busy) = (true, false);
+                owner = Some(session.owner().to_owned());
                 Box::pin(session.run(progress.clone(), until_caught_up, stop.clone())).await
             }
             Err(error) => Err(error),
         };
         let error = match result {
+            Ok(End::Again) => continue,
             Ok(end) => return Ok(end),
             Err(error) => error,
         };
+        progress.note_doubt();
         if begun.elapsed() > HEALTHY_AFTER {
             attempt = 0;
         }

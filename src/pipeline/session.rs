@@ -8,23 +8,27 @@ use super::{
     checkpoint::CheckpointKeeper,
     deliver::Deliverer,
     error::PipelineError,
-    intake::Intake,
+    intake::{Intake, IntakeError},
     lookups::Lookups,
     progress::Progress,
     reader::{Reader, ReaderError, StreamState},
     requests::RequestHandler,
     tables::Tables,
+    watch::Watch,
 };
 use crate::{
     ack::Tracker,
     config::{BackfillOrder, Config},
-    lanes::{LaneLimits, Lanes},
-    model::{Lsn, TypeCatalog},
+    lanes::{LaneLimits, Lanes, TableNo},
+    model::{Lsn, TableShape, TypeCatalog},
     sink::{self, Checkpoint, DeadLetters, EpochRecord, StateStore},
     source::{self, position::LogEnd, replication::ReplicationConnection},
 };
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -52,6 +56,8 @@ pub enum End {
     Stopped,
     /// Everything up to the server's position is in the indices.
     CaughtUp,
+    /// Tables are to be read anew, by the next session.
+    Again,
 }
 
 /// See the module.
@@ -68,10 +74,16 @@ pub struct Session {
     pub(super) checkpoint: Checkpoint,
     pub(super) connection: ReplicationConnection,
     pub(super) log_end: LogEnd,
-    pub(super) taken: Instant,
+    pub(super) shapes: Vec<TableShape>,
+    pub(super) taken_over: bool,
 }
 
 impl Session {
+    /// How the session signs its state documents.
+    pub(super) fn owner(&self) -> &str {
+        self.state.owner()
+    }
+
     /// Streams, and reads the windows that are not done, until told to stop, or until caught up where that is asked for.
     ///
     /// # Errors
@@ -85,7 +97,7 @@ impl Session {
         let from = self.checkpoint.lsn;
         let lanes = Arc::new(Lanes::new(limits(&self.config), Tracker::new(from), !self.work.is_empty()));
         let stream = Arc::new(StreamState::new(from));
-        progress.begin_session(stream.clone(), lanes.clone());
+        progress.begin_session(stream.clone(), lanes.clone(), self.taken_over);
         let intake = Intake::new(
             self.tables.clone(),
             lanes.clone(),
@@ -131,7 +143,6 @@ impl Session {
             lanes: lanes.clone(),
             progress: progress.clone(),
             epochs: self.epochs.list.clone(),
-            taken: self.taken,
         };
         let mut bootstrap = AbortOnDrop::spawn(bootstrap.fill(self.work));
         let mut filled = false;
@@ -151,6 +162,18 @@ impl Session {
             client: self.client.clone(),
         };
         let mut handling = AbortOnDrop::spawn(handler.run(asked));
+        let looked = Arc::new(AtomicBool::new(false));
+        let watch = Watch {
+            config: self.config.clone(),
+            tables: self.tables.clone(),
+            state: state.clone(),
+            lanes: lanes.clone(),
+            stream: stream.clone(),
+            known: self.shapes,
+            looked: looked.clone(),
+        };
+        let mut watching = AbortOnDrop::spawn(watch.run());
+        let mut again = vec![];
         let mut goal = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -161,6 +184,13 @@ impl Session {
                 biased;
                 () = stop.cancelled() => break End::Stopped,
                 result = &mut reading => {
+                    if let Ok(Err(ReaderError::Intake(IntakeError::IdColumn { no, .. }))) = &result {
+                        bootstrap.stop(filled).await;
+                        progress.note_doubt();
+                        again.push(*no);
+                        read_anew(&state, &self.tables, &again).await?;
+                        return Ok(End::Again);
+                    }
                     return Err(match result {
                         Ok(Err(error)) => error.into(),
                         // It leaves in order when a request stays unanswered; the handler knows why.
@@ -181,7 +211,11 @@ impl Session {
                         tracing::info!("the gap is repaired");
                     }
                 }
-                _ = tick.tick(), if filled && until_caught_up => {
+                result = &mut watching.0 => {
+                    again = result.map_err(|_| PipelineError::Ended("the catalog watch"))??;
+                    break End::Again;
+                }
+                _ = tick.tick(), if filled && until_caught_up && looked.load(Ordering::Acquire) => {
                     let goal = match goal {
                         Some(goal) => goal,
                         None => *goal.insert(log_end_of(&self.config).await?),
@@ -195,12 +229,13 @@ impl Session {
 
         // Stop reading, drain, last checkpoint, last status, leave.
         stream.hold();
-        bootstrap.0.abort();
+        bootstrap.stop(filled).await;
         let deadline = Instant::now() + DRAIN;
         while !lanes.is_empty() && Instant::now() < deadline {
             tokio::time::sleep(TICK / 10).await;
         }
         if !lanes.is_empty() {
+            progress.note_doubt();
             tracing::warn!(
                 "OpenSearch did not answer within {} s; what is left is streamed again at the next start",
                 DRAIN.as_secs()
@@ -218,8 +253,19 @@ impl Session {
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the last acknowledgement may not have arrived"),
             Ok(Err(_)) | Err(_) => tracing::warn!("the reader did not leave in time"),
         }
+        read_anew(&state, &self.tables, &again).await?;
         Ok(end)
     }
+}
+
+/// Durably forgets what was read of tables, for the next session: their windows are stopped.
+async fn read_anew(state: &StateStore, tables: &Tables, again: &[TableNo]) -> Result<(), PipelineError> {
+    for no in again {
+        if let Some(stored) = state.table(&tables.get(*no).schema.name.to_string()).await? {
+            Work { table: *no, record: stored.record, window: None }.restart(state, true).await?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn limits(config: &Config) -> LaneLimits {
@@ -272,6 +318,17 @@ struct AbortOnDrop<T>(JoinHandle<T>);
 impl<T: Send + 'static> AbortOnDrop<T> {
     fn spawn(task: impl Future<Output = T> + Send + 'static) -> Self {
         AbortOnDrop(tokio::spawn(task))
+    }
+}
+
+impl AbortOnDrop<Result<(), PipelineError>> {
+    /// Ends the task, and returns when it has ended.
+    async fn stop(&mut self, ended: bool) {
+        self.0.abort();
+        if !ended {
+            // However it ended: what it leaves undone is done again.
+            let _ = (&mut self.0).await;
+        }
     }
 }
 

@@ -210,7 +210,7 @@ fn meta_of(owner: &Owner) -> Value {
 }
 
 /// Fields as `index.mapping.total_fields.limit` counts them: objects and multi-fields too.
-fn count_fields(properties: &Map<String, Value>) -> usize {
+pub(super) fn count_fields(properties: &Map<String, Value>) -> usize {
     let below = |field: &Value, key: &str| field.get(key).and_then(Value::as_object).map_or(0, count_fields);
     properties.values().map(|field| 1 + below(field, "properties") + below(field, "fields")).sum()
 }

@@ -11,5 +11,7 @@ mod convergence;
 mod faults;
 mod gaps;
 mod refusals;
+mod schema;
+mod schema_tables;
 mod streams;
 mod support;
