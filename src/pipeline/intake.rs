@@ -96,7 +96,7 @@ pub struct IntakeCounts {
     pub omitted_values: u64,
     /// Actions that wait for a lookup.
     pub lookups: u64,
-    /// TRUNCATEs, and relations that were described again: something about them has changed.
+    /// TRUNCATEs and descriptions of relations: something may have changed about the tables.
     pub redefinitions: u64,
 }
 
@@ -199,7 +199,7 @@ impl Intake {
                 return Ok(None);
             }
             Message::Relation(relation) => {
-                state.counts.redefinitions += u64::from(state.relations.has(relation.oid));
+                state.counts.redefinitions += 1;
                 let unknown = relations::unknown_types(&self.tables, &self.types, &relation);
                 if unknown.is_empty() {
                     return self.describe(&relation);

@@ -144,7 +144,7 @@ impl StreamState {
         self.transactions.load(Ordering::Relaxed)
     }
 
-    /// TRUNCATEs and relations that the server has described again so far.
+    /// TRUNCATEs and descriptions of relations so far.
     pub fn redefinitions(&self) -> u64 {
         self.redefinitions.load(Ordering::Relaxed)
     }

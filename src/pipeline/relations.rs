@@ -47,11 +47,6 @@ impl Relations {
         self.known.iter().find(|(known, _)| *known == oid)?.1.as_ref().map(|(table, _)| *table)
     }
 
-    /// Was relation `oid` described before?
-    pub(super) fn has(&self, oid: u32) -> bool {
-        self.known.iter().any(|(known, _)| *known == oid)
-    }
-
     /// Takes in a description that changes of the transaction with this commit are written in.
     ///
     /// # Errors

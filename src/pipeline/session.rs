@@ -215,12 +215,12 @@ impl Session {
                     again = result.map_err(|_| PipelineError::Ended("the catalog watch"))??;
                     break End::Again;
                 }
-                _ = tick.tick(), if filled && until_caught_up && looked.load(Ordering::Acquire) => {
+                _ = tick.tick(), if filled && until_caught_up => {
                     let goal = match goal {
                         Some(goal) => goal,
                         None => *goal.insert(log_end_of(&self.config).await?),
                     };
-                    if lanes.tracker().position() >= goal {
+                    if lanes.tracker().position() >= goal && looked.load(Ordering::Acquire) {
                         break End::CaughtUp;
                     }
                 }

@@ -1,8 +1,7 @@
 //! The catalog watch: changes of a table that the stream does not carry, and what follows from them.
 //!
 //! The shape with which the documents of a table agree is durable. It is read before the first window of a fill, and
-//! compared with the catalog at the start of every session, every half minute, and when the server describes a relation
-//! again. A change that breaks the agreement ends the session; the next one reads the table anew, with a floor of its own,
+//! compared with the catalog at the start of every session, every half minute, and when the server describes a relation. A change that breaks the agreement ends the session; the next one reads the table anew, with a floor of its own,
 //! windows and a sweep.
 //!
 //! | failure between | what the next session finds |
@@ -41,7 +40,7 @@ use std::{
 use tokio_postgres::Client;
 
 const EVERY: Duration = Duration::from_secs(30);
-/// A table may be described again often; it is not looked at more often than this.
+/// Relations may be described often; nothing is looked at more often than this.
 const SOONEST: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
 /// Looks that fail in a row before the session does: a table may change while it is looked at.
