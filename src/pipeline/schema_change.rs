@@ -111,13 +111,12 @@ pub(super) fn judge(
         }
     }
     for before in &known.storage {
-        match of(now, before.oid) {
-            Some(after) if after.links == before.links => {}
-            Some(_) => {
-                verdict.repair.push(format!("partition {} was detached and attached again", before.name))
-            }
-            None => verdict.repair.push(format!("partition {} was detached or dropped", before.name)),
-        }
+        let what = match of(now, before.oid) {
+            Some(after) if after.links == before.links => continue,
+            Some(_) => "and attached again",
+            None => "or dropped",
+        };
+        verdict.repair.push(format!("partition {} was detached {what}", before.name));
     }
     for question in yes {
         match question {

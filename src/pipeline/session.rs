@@ -184,7 +184,9 @@ impl Session {
                 biased;
                 () = stop.cancelled() => break End::Stopped,
                 result = &mut reading => {
-                    if let Ok(Err(ReaderError::Intake(IntakeError::IdColumn { no, .. }))) = &result {
+                    // Without its id column a row has no document; the next session knows the table as it is now.
+                    if let Ok(Err(ReaderError::Intake(error @ IntakeError::IdColumn { no, .. }))) = &result {
+                        tracing::warn!("{error}; the table is looked at again, and read again if it can be");
                         bootstrap.stop(filled).await;
                         progress.note_doubt();
                         again.push(*no);

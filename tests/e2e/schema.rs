@@ -152,6 +152,23 @@ async fn a_change_that_was_made_while_it_was_stopped_is_repaired() {
     .await;
 }
 
+/// Slow, for the same reason.
+#[tokio::test]
+async fn a_repair_that_is_killed_at_its_beginning_is_made_by_the_next_process() {
+    in_world(T, async |world| {
+        let pg2os = follow(world).await;
+        world.sql("ALTER TABLE t ADD c int DEFAULT 7, DROP v; DELETE FROM t WHERE id = 5").await;
+        pg2os.logs(AGAIN).await;
+        pg2os.kill();
+        world.sql("DELETE FROM t WHERE id < 100; UPDATE t SET c = 8 WHERE id < 200").await;
+        let pg2os = world.start(&config(world), &["run", "--until-caught-up"]);
+        let (code, log) = pg2os.ending(PATIENCE * 3).await;
+        assert!(code == 0 && log.contains("documents without a row swept"), "{log}");
+        world.assert_equal(&[world.followed("t", &["id"])]).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn on_schema_change_ignore_says_so_once_and_leaves_old_documents() {
     in_world(T, async |world| {
