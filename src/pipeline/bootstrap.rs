@@ -6,6 +6,7 @@
 use super::{
     error::PipelineError,
     progress::Progress,
+    reader::StreamState,
     reading::{self, WindowReading},
     tables::Tables,
     watch,
@@ -90,6 +91,8 @@ pub struct Bootstrap {
     pub progress: Arc<Progress>,
     /// Epochs of the versions.
     pub epochs: Epochs,
+    /// The stream beside the windows.
+    pub stream: Arc<StreamState>,
 }
 
 /// A window to be read.
@@ -215,6 +218,13 @@ impl Bootstrap {
         }
         let Some(floor) = work.record.floor else { return Ok(()) };
         let version = self.epochs.floor_version(floor.lsn)?;
+        // A row of before the floor may have gone without a delete (with its partition, or with the table that had the name
+        // before): what the stream brings of it must be in the index by now, and must not come again.
+        self.stream.set_waiting(false);
+        self.stream.want(floor.lsn);
+        while self.stream.durable() < floor.lsn {
+            tokio::time::sleep(READ_AGAIN).await;
+        }
         loop {
             let horizon = self.config.limits.late_request_horizon;
             // Requests of this process count by their outcomes, whatever sessions it had since.

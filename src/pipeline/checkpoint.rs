@@ -51,7 +51,7 @@ impl CheckpointKeeper {
                 () = drained.cancelled() => break,
                 () = tokio::time::sleep(TICK) => {}
             }
-            let idle = self.stream.transactions() == self.settled;
+            let idle = self.stream.transactions() == self.settled && !self.stream.is_wanted();
             if self.written.elapsed() < if idle { IDLE_EVERY } else { EVERY } {
                 continue;
             }

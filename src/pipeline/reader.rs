@@ -63,6 +63,7 @@ pub struct StreamState {
     /// Windows first, then the stream.
     waiting: AtomicBool,
     durable: AtomicU64,
+    wanted: AtomicU64,
     server_end: AtomicU64,
     transactions: AtomicU64,
     changes: AtomicU64,
@@ -77,6 +78,7 @@ impl StreamState {
             phase: AtomicU8::new(Phase::Stream as u8),
             waiting: AtomicBool::new(false),
             durable: AtomicU64::new(position.0),
+            wanted: AtomicU64::new(0),
             server_end: AtomicU64::new(position.0),
             transactions: AtomicU64::new(0),
             changes: AtomicU64::new(0),
@@ -127,6 +129,16 @@ impl StreamState {
     /// Position of the checkpoint.
     pub fn durable(&self) -> Lsn {
         Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Somebody waits for the checkpoint to reach this position.
+    pub fn want(&self, position: Lsn) {
+        self.wanted.fetch_max(position.0, Ordering::AcqRel);
+    }
+
+    /// Is the checkpoint waited for?
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire) > self.durable.load(Ordering::Acquire)
     }
 
     /// How far the server says that it has sent everything.

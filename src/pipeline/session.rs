@@ -143,6 +143,7 @@ impl Session {
             lanes: lanes.clone(),
             progress: progress.clone(),
             epochs: self.epochs.list.clone(),
+            stream: stream.clone(),
         };
         let mut bootstrap = AbortOnDrop::spawn(bootstrap.fill(self.work));
         let mut filled = false;

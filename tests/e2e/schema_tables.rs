@@ -159,3 +159,18 @@ async fn rows_that_come_or_go_with_a_partition_are_repaired() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn rows_of_a_partition_that_is_gone_do_not_come_back_with_the_stream() {
+    in_world(PARTITIONED, async |world| {
+        world.sql("CREATE TABLE t3 PARTITION OF t FOR VALUES FROM (1000) TO (200000)").await;
+        let pg2os = follow(world).await;
+        world.sql("INSERT INTO t SELECT g, g FROM generate_series(1000, 100000) g").await;
+        world.sql("DROP TABLE t3").await;
+        is_repaired(world, &pg2os, 1, "partition public.t3 was detached or dropped").await;
+        world.sql("INSERT INTO t VALUES (0, 0)").await;
+        becomes_equal(world).await;
+        pg2os.stop().await;
+    })
+    .await;
+}
