@@ -345,10 +345,10 @@ pub struct Table {
     pub settings: serde_json::Map<String, serde_json::Value>,
     /// Field mappings of a new index, by field: a type name or a whole mapping.
     pub mapping: serde_json::Map<String, serde_json::Value>,
+    /// What happens when the table changes in a way the stream does not carry.
+    pub on_schema_change: OnSchemaChange,
     /// Are TRUNCATEs followed?
     pub on_truncate: OnTruncate,
-    /// What happens when the table changes in a way that the stream does not carry?
-    pub on_schema_change: OnSchemaChange,
     /// Form of the documents.
     pub documents: Documents,
     /// The job whose ids or documents are reproduced.
@@ -368,7 +368,7 @@ impl Table {
 pub enum OnSchemaChange {
     /// The table is read again.
     Resync,
-    /// Nothing.
+    /// The documents stay as they are.
     Ignore,
 }
 

@@ -1,9 +1,10 @@
 //! Transaction ids and what a snapshot sees.
 
+use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 /// A full (64-bit) transaction id, PostgreSQL's `xid8`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Xid(pub u64);
 
 impl Xid {

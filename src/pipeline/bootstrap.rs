@@ -9,8 +9,10 @@ use super::{
     memory::Memory,
     phantoms,
     progress::Progress,
+    reader::StreamState,
     reading::{self, WindowReading},
     tables::Tables,
+    watch,
     windows::{self, Range},
 };
 use crate::{
@@ -96,6 +98,8 @@ pub struct Bootstrap {
     pub high: Arc<HighMark>,
     /// What a failover may have left to look up, and where windows are noted.
     pub memory: Arc<Memory>,
+    /// The stream beside the windows.
+    pub stream: Arc<StreamState>,
 }
 
 /// A window to be read.
@@ -127,6 +131,7 @@ impl Bootstrap {
         if let Some(phantoms) = phantoms {
             phantoms::repair(&self, &primary, floor.lsn, &phantoms).await?;
         }
+        self.refuse_other_columns(&primary, &work).await?;
         let mut jobs = VecDeque::new();
         for w in &mut work {
             if w.record.state == TableState::New || w.record.floor.is_none() {
@@ -162,6 +167,18 @@ impl Bootstrap {
             tracing::info!(table = %self.tables.get(w.table).schema.name, "the table is filled and live");
         }
         self.lanes.stop_guarding();
+        Ok(())
+    }
+
+    /// Windows are read with the columns that the session began with. One that was added since, and written at or below the
+    /// floor, would be missing in them, and the stream's documents of it are older than theirs.
+    async fn refuse_other_columns(&self, primary: &Client, work: &[Work]) -> Result<(), PipelineError> {
+        let shapes = watch::shapes(primary, &self.config).await?;
+        for (shape, table) in shapes.iter().zip(self.tables.iter()) {
+            if work.iter().any(|w| w.table == table.target.table) {
+                watch::same_columns(shape, &table.schema)?;
+            }
+        }
         Ok(())
     }
 
@@ -212,6 +229,13 @@ impl Bootstrap {
         }
         let Some(floor) = work.record.floor else { return Ok(()) };
         let version = self.epochs.floor_version(floor.lsn)?;
+        // A row of before the floor may have gone without a delete (with its partition, or with the table that had the name
+        // before): what the stream brings of it must be in the index by now, and must not come again.
+        self.stream.set_waiting(false);
+        self.stream.want(floor.lsn);
+        while self.stream.durable() < floor.lsn {
+            tokio::time::sleep(READ_AGAIN).await;
+        }
         while let Some(until) = self.lanes.doubtful_until() {
             tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be executed late any more (limits.late_request_horizon; a minute more after the slot was taken from another process)");
             tokio::time::sleep_until(until.into()).await;

@@ -57,7 +57,7 @@ impl CheckpointKeeper {
                     self.high.keep_ahead().await;
                 } => {}
             }
-            let idle = self.stream.transactions() == self.settled;
+            let idle = self.stream.transactions() == self.settled && !self.stream.is_wanted();
             if self.written.elapsed() < if idle { IDLE_EVERY } else { EVERY } {
                 continue;
             }

@@ -41,6 +41,9 @@ pub enum PipelineError {
     /// **G4**: a gap, and `on_gap: stop`; or another source.
     #[error("{0}")]
     Gap(String),
+    /// A table changed between two looks at its catalog.
+    #[error("{0} changed while the session began; the next one looks again")]
+    Redefined(String),
     /// A row of a window does not decode.
     #[error("{table}: a row of window {window} cannot be read: {what}")]
     Row {
@@ -115,7 +118,9 @@ impl PipelineError {
             E::Query(error) => query(error),
             // Another instance was quicker: it has, or is about to take, the slot.
             E::Sink(SinkError::Superseded { .. }) => Meaning::Busy,
-            E::Reader(ReaderError::Silent(_) | ReaderError::Paused(_)) => Meaning::Transient,
+            E::Reader(ReaderError::Silent(_) | ReaderError::Paused(_)) | E::Redefined(_) => {
+                Meaning::Transient
+            }
             E::Sink(error) => match error.class() {
                 sink::Class::Transient => Meaning::Transient,
                 sink::Class::Fatal => Meaning::NeedsCure,

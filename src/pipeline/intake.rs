@@ -3,7 +3,7 @@
 //! Runs on the reader thread. No clock, no I/O: what needs either is returned as a [`Need`].
 
 use super::{
-    relations::{self, Relations},
+    relations::{self, Redefinition, Relations},
     tables::{Table, Tables},
     waiting::Waiting,
 };
@@ -13,7 +13,7 @@ use crate::{
     lanes::{Action, Change, Lanes, LookupKey, TableNo},
     map::{IdBuffers, MissingIdColumn, Ordinals, Place, TablePlan},
     model::{
-        Cell, Column, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid,
+        Cell, Column, ColumnType, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, VersionError, Xid,
         quote_identifier,
     },
 };
@@ -26,6 +26,8 @@ pub enum Need {
     Room(usize),
     /// Ask the catalog for these types and give them to [`Intake::types_loaded`].
     Types(Vec<u32>),
+    /// A table has other columns than at the start of the session: its index must have their fields before the first row.
+    Columns(TableNo, Vec<(String, ColumnType)>),
     /// **M11**: after everything queued is answered, delete every document of `tables` whose version is at or below
     /// `version`, at that version.
     Truncate {
@@ -52,10 +54,14 @@ pub enum IntakeError {
     /// No version for a commit.
     #[error(transparent)]
     Version(#[from] VersionError),
-    /// The table lost an id or routing column.
-    #[error("{table}: {source}; add it to the publication, or set tables[].id or routing to other columns")]
+    /// The table lost an id or routing column, or had none yet at this point of the stream.
+    #[error(
+        "{table}: {source} in the stream; add it to the publication, or set tables[].id or routing to other columns"
+    )]
     IdColumn {
         /// The table.
+        no: TableNo,
+        /// Its name.
         table: String,
         /// The column.
         source: MissingIdColumn,
@@ -97,6 +103,8 @@ pub struct IntakeCounts {
     pub omitted_values: u64,
     /// Actions that wait for a lookup.
     pub lookups: u64,
+    /// TRUNCATEs and descriptions of relations: something may have changed about the tables.
+    pub redefinitions: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -210,10 +218,10 @@ impl Intake {
                 return Ok(None);
             }
             Message::Relation(relation) => {
+                state.counts.redefinitions += 1;
                 let unknown = relations::unknown_types(&self.tables, &self.types, &relation);
                 if unknown.is_empty() {
-                    self.describe(&relation)?;
-                    return Ok(None);
+                    return self.describe(&relation);
                 }
                 state.undescribed = Some(relation);
                 return Ok(Some(Need::Types(unknown)));
@@ -222,13 +230,17 @@ impl Intake {
             Message::Truncate { relations } => {
                 let transaction =
                     state.open.ok_or(IntakeError::Protocol("TRUNCATE outside a transaction"))?;
+                state.counts.redefinitions += 1;
                 let place = state.ordinals.next_change();
                 let version = self.epochs.version(transaction.commit, state.ordinals.of_truncate(place))?;
                 let mut configured: Vec<TableNo> = vec![];
                 for oid in relations {
-                    let table = state.relations.find(oid)?.map(|(table, _)| table);
-                    configured
-                        .extend(table.filter(|no| self.tables.get(*no).on_truncate == OnTruncate::Delete));
+                    let Some((no, _)) = state.relations.find(oid)? else { continue };
+                    let table = self.tables.get(no);
+                    table.note_truncate(transaction.xid);
+                    if table.on_truncate == OnTruncate::Delete {
+                        configured.push(no);
+                    }
                 }
                 for table in &configured {
                     self.lanes.guard_truncate(*table, transaction.xid, version);
@@ -314,16 +326,19 @@ impl Intake {
     ///
     /// # Errors
     /// The relation that waited for them cannot be followed.
-    pub fn types_loaded(&mut self, types: TypeCatalog) -> Result<(), IntakeError> {
+    pub fn types_loaded(&mut self, types: TypeCatalog) -> Result<Option<Need>, IntakeError> {
         self.types.extend(types);
         match self.state.undescribed.take() {
             Some(relation) => self.describe(&relation),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 
-    fn describe(&mut self, relation: &Relation) -> Result<(), IntakeError> {
-        self.state.relations.describe(&self.tables, &self.types, relation)
+    fn describe(&mut self, relation: &Relation) -> Result<Option<Need>, IntakeError> {
+        // Outside a transaction nothing is known to be old.
+        let commit = self.state.open.map_or(Lsn(u64::MAX), |transaction| transaction.commit);
+        let described = self.state.relations.describe(&self.tables, &self.types, relation, commit)?;
+        Ok(described.map(|Redefinition { table, columns }| Need::Columns(table, columns)))
     }
 }
 

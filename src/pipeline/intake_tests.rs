@@ -11,15 +11,20 @@ use std::time::Duration;
 
 /// One table `public.t (id int4 key, v text)` and one lane.
 struct World {
+    tables: Arc<Tables>,
     intake: Intake,
     lanes: Arc<Lanes>,
 }
 
 fn world(batch_bytes: usize) -> World {
-    world_of(batch_bytes, TableSpec { id: vec!["id".into()], ..TableSpec::default() }, false)
+    world_of(batch_bytes, TableSpec { id: vec!["id".into()], ..TableSpec::default() }, false, Lsn::ZERO)
 }
 
-fn world_of(batch_bytes: usize, spec: TableSpec, append_only: bool) -> World {
+fn world_read_above(batch_bytes: usize, read_above: Lsn) -> World {
+    world_of(batch_bytes, TableSpec { id: vec!["id".into()], ..TableSpec::default() }, false, read_above)
+}
+
+fn world_of(batch_bytes: usize, spec: TableSpec, append_only: bool, read_above: Lsn) -> World {
     let columns = [("id", 23), ("v", 25)].map(|(name, oid)| (name.to_owned(), ColumnType::scalar(oid, -1)));
     let schema = TableSchema {
         oid: 7,
@@ -44,7 +49,9 @@ fn world_of(batch_bytes: usize, spec: TableSpec, append_only: bool) -> World {
     let target = Target::new(tables.next(), "t");
     let mut table = Table::new(target, schema, spec, OnTruncate::Delete).unwrap();
     table.append_only = append_only;
+    table.read_above = read_above;
     tables.push(table);
+    let tables = Arc::new(tables);
     let limits = LaneLimits {
         lanes: 1,
         batch_bytes,
@@ -56,7 +63,7 @@ fn world_of(batch_bytes: usize, spec: TableSpec, append_only: bool) -> World {
     };
     let lanes = Arc::new(Lanes::new(limits, Tracker::new(Lsn(1)), false, None));
     let intake = Intake::new(
-        Arc::new(tables),
+        tables.clone(),
         lanes.clone(),
         Epochs::default(),
         TypeCatalog::new(),
@@ -64,7 +71,7 @@ fn world_of(batch_bytes: usize, spec: TableSpec, append_only: bool) -> World {
         Lsn::ZERO,
         1000,
     );
-    World { intake, lanes }
+    World { tables, intake, lanes }
 }
 
 impl World {
@@ -193,7 +200,7 @@ fn routed(batch_bytes: usize) -> (World, Vec<u8>) {
     let mut relation = relation(7, "t");
     let flags = relation.iter().rposition(|b| *b == b'v').unwrap() - 1;
     relation[flags] = 1;
-    (world_of(batch_bytes, spec, false), relation)
+    (world_of(batch_bytes, spec, false, Lsn::ZERO), relation)
 }
 
 #[tokio::test]
@@ -239,7 +246,7 @@ fn a_routing_column_outside_the_replica_identity_stops_the_stream_with_its_cure(
 #[tokio::test]
 async fn of_an_append_only_table_inserts_alone_count() {
     let spec = TableSpec { id: vec!["v".into()], ..TableSpec::default() };
-    let mut w = world_of(1 << 20, spec, true);
+    let mut w = world_of(1 << 20, spec, true, Lsn::ZERO);
     w.feed(&[
         begin(),
         relation(7, "t"),
@@ -318,6 +325,7 @@ fn a_truncate_is_handed_over_with_its_version() {
     let version = Epochs::default().version(Lsn(0x1000), 0).unwrap();
     let need = Need::Truncate { tables: vec![TableNo(0)], xid: Xid(1 << 32 | 101), version };
     assert_eq!(w.intake.message(&truncate).unwrap(), Some(need));
+    assert_eq!(w.tables.get(TableNo(0)).truncates(), [Xid(1 << 32 | 101)]);
 }
 
 #[test]
@@ -328,8 +336,42 @@ fn types_that_are_not_known_are_asked_for_before_the_relation_counts() {
     enumerated[at..at + 4].copy_from_slice(&90_000_u32.to_be_bytes());
     w.feed(&[begin()]);
     assert_eq!(w.intake.message(&enumerated).unwrap(), Some(Need::Types(vec![90_000])));
-    w.intake.types_loaded(TypeCatalog::new()).unwrap();
+    // The catalog had text there: the index must have the field of what it is now.
+    let columns = [("id", 23), ("v", 90_000)].map(|(name, oid)| (name.into(), ColumnType::scalar(oid, -1)));
+    let need = Need::Columns(TableNo(0), columns.to_vec());
+    assert_eq!(w.intake.types_loaded(TypeCatalog::new()).unwrap(), Some(need));
     w.feed(&[change(b'I', None, Some(&[Some("1"), Some("red")]))]);
+}
+
+#[tokio::test]
+async fn a_table_is_the_same_under_another_name() {
+    let mut w = world(1 << 20);
+    w.feed(&[begin(), relation(7, "renamed"), change(b'I', None, Some(&[Some("1"), Some("a")]))]);
+    // Another one, which had the name before.
+    let mut earlier = change(b'I', None, Some(&[Some("2"), Some("b")]));
+    earlier[1..5].copy_from_slice(&6_u32.to_be_bytes());
+    w.feed(&[relation(6, "t"), earlier]);
+    let ids: Vec<String> = w.queued().await.into_iter().map(|(_, id, _)| id).collect();
+    assert_eq!(ids, ["1", "2"]);
+}
+
+#[test]
+fn a_definition_without_the_id_matters_only_above_the_floor_of_the_windows_to_come() {
+    let mut other = relation(7, "t");
+    let name = other.windows(3).position(|w| w == b"id\0").unwrap();
+    other[name..name + 2].copy_from_slice(b"xx");
+    for (read_above, ignored) in [(0, false), (0x1000, false), (0x1001, true)] {
+        let mut w = world_read_above(1 << 20, Lsn(read_above));
+        w.feed(&[begin()]);
+        let described = w.intake.message(&other);
+        if ignored {
+            assert_eq!(described.unwrap(), None);
+            w.feed(&[change(b'I', None, Some(&[Some("1"), Some("a")]))]);
+            assert_eq!(w.intake.counts().changes, 0);
+        } else {
+            assert!(matches!(described, Err(IntakeError::IdColumn { no: TableNo(0), .. })), "{described:?}");
+        }
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::{
     publications::published,
     reader::SERVER_TIMEOUT,
     session::Session,
+    watch,
 };
 use crate::{
     config::{Config, OnGap},
@@ -36,6 +37,10 @@ impl Session {
         client.info().await?;
         let version_num = prepare::check_server(&control).await?;
         let config = Arc::new(prepare::expanded(&control, &config).await?);
+        // A table that is gone is known by its shape.
+        if let Some(state) = StateStore::find(&client, &config.opensearch.state_index, &config.name).await? {
+            watch::refuse_absent(&control, &config, &state).await?;
+        }
         let schemas = prepare::schemas(&control, &config).await?;
 
         let (settings, name) = (config.clone(), application_name.clone());
@@ -56,9 +61,13 @@ impl Session {
         let found = slot::find(&control, &config.postgres.slot).await?;
         prepare::check_slot(&config.postgres.slot, found.as_ref(), &server.database)?;
         let (schemas, publications) = published(&control, &config, schemas).await?;
+        let shapes = watch::shapes(&control, &config).await?;
+        for (shape, schema) in shapes.iter().zip(&schemas) {
+            watch::same_columns(shape, schema)?;
+        }
         let store = DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
         let letters = Letters::load(store, config.limits.dead_letters).await?;
-        let Prepared { tables, mut work, indices } =
+        let Prepared { mut tables, mut work, indices } =
             prepare::tables(&config, &client, &state, schemas, &server).await?;
         let mut epochs = prepare::epochs(&client, &state, &indices).await?;
 
@@ -119,6 +128,10 @@ impl Session {
             }
         };
         prepare::let_go_of_others(&state, &tables).await?;
+        for (table, work) in tables.iter_mut().zip(&work) {
+            table.read_above = work.record.floor.map_or(log_end.insert, |floor| floor.lsn);
+        }
+        let shapes = watch::agree(&state, &work, shapes).await?;
         if epochs.list.is_worn_at(log_end.insert) {
             epochs.list.begin(log_end.insert)?;
             state.write_epochs(&epochs).await?;
@@ -163,6 +176,7 @@ impl Session {
             high,
             held_below,
             memory,
+            shapes,
         })
     }
 }

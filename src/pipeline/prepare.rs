@@ -3,13 +3,14 @@
 use super::{
     bootstrap::Work,
     error::PipelineError,
+    fields, renamed,
     tables::{Table, Tables},
 };
 use crate::{
     config::{self, Config, TableColumns, unknown_columns},
     lanes::{TableNo, Target},
     map::{self, TableSpec, is_vector, properties, spark_advice, spark_problems},
-    model::{Epochs, TableSchema, Version},
+    model::{Epochs, TableName, TableSchema, Version},
     sink::{
         self, Client, EpochRecord, IndexDefinition, Owner, SinkError, StateStore, TableRecord, TableState,
         Versions,
@@ -93,6 +94,11 @@ pub async fn expanded(control: &tokio_postgres::Client, config: &Config) -> Resu
         }
     }
     config.expanded(&catalog).map_err(|problems| PipelineError::Configuration(problems.to_string()))
+}
+
+/// The tables that the configuration stands for.
+pub(super) fn names(config: &Config) -> Vec<TableName> {
+    config.tables.iter().map(config::Table::qualified).collect()
 }
 
 /// Reads every configured table as it is; nothing is made.
@@ -232,7 +238,10 @@ pub async fn tables(
         let name = schema.name.to_string();
         let number = tables.next();
         let (mut table, properties) = join(configured, schema, number, knn)?;
-        let stored = state.table(&name).await?.map(|stored| stored.record);
+        let mut stored = state.table(&name).await?.map(|stored| stored.record);
+        if stored.is_none() {
+            stored = renamed::take_over(config, client, state, configured, &table.schema).await?;
+        }
         if let Some(record) = stored.as_ref().filter(|record| record.index != configured.index) {
             // Before the other index is made or claimed.
             return Err(PipelineError::Configuration(format!(
@@ -252,10 +261,12 @@ pub async fn tables(
         let definition = IndexDefinition { properties, settings: configured.settings.clone() };
         let index = client.ensure_index(&configured.index, &definition, &owner).await;
         let index = index.map_err(|error| refused(configured, error))?;
+        table.adopted = index.is_adopted();
         if index.created {
             tracing::info!(index = index.concrete, alias = index.name, table = name, "index created");
+        } else {
+            fields::extend(client, &table, &index, &definition.properties).await?;
         }
-        table.adopted = index.is_adopted();
         if configured.documents == config::Documents::Plain
             && let Some(advice) = spark_advice(&table.spec, &table.schema.columns, &index.properties)
         {
@@ -288,6 +299,8 @@ pub fn join(
     let mut table = Table::new(target, schema, spec, configured.on_truncate)
         .map_err(|missing| PipelineError::id_column(&configured.place, &missing))?;
     table.append_only = configured.append_only;
+    table.overrides = configured.mapping.clone();
+    table.on_schema_change = configured.on_schema_change;
     Ok((table, properties))
 }
 

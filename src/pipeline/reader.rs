@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     lanes::{Lanes, TableNo},
-    model::{Lsn, TypeCatalog, Version, Xid},
+    model::{ColumnType, Lsn, TypeCatalog, Version, Xid},
     source::{
         SourceError,
         replication::{Frame, ReplicationConnection},
@@ -34,6 +34,8 @@ const TICK: Duration = Duration::from_millis(50);
 pub enum Request {
     /// Types that are not built in.
     Types(Vec<u32>, oneshot::Sender<TypeCatalog>),
+    /// See [`Need::Columns`].
+    Columns(TableNo, Vec<(String, ColumnType)>, oneshot::Sender<()>),
     /// See [`Need::Truncate`].
     Truncate {
         /// The tables.
@@ -64,11 +66,13 @@ pub struct StreamState {
     /// Windows first, then the stream.
     waiting: AtomicBool,
     durable: AtomicU64,
+    wanted: AtomicU64,
     server_end: AtomicU64,
     transactions: AtomicU64,
     changes: AtomicU64,
     omitted_values: AtomicU64,
     lease: Lease,
+    redefinitions: AtomicU64,
 }
 
 impl StreamState {
@@ -78,11 +82,13 @@ impl StreamState {
             phase: AtomicU8::new(Phase::Stream as u8),
             waiting: AtomicBool::new(false),
             durable: AtomicU64::new(position.0),
+            wanted: AtomicU64::new(0),
             server_end: AtomicU64::new(position.0),
             transactions: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             omitted_values: AtomicU64::new(0),
             lease: Lease::new(),
+            redefinitions: AtomicU64::new(0),
         }
     }
 
@@ -135,6 +141,16 @@ impl StreamState {
         Lsn(self.durable.load(Ordering::Acquire))
     }
 
+    /// Somebody waits for the checkpoint to reach this position.
+    pub fn want(&self, position: Lsn) {
+        self.wanted.fetch_max(position.0, Ordering::AcqRel);
+    }
+
+    /// Is the checkpoint waited for?
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire) > self.durable.load(Ordering::Acquire)
+    }
+
     /// How far the server says that it has sent everything.
     pub fn server_end(&self) -> Lsn {
         Lsn(self.server_end.load(Ordering::Acquire))
@@ -148,6 +164,11 @@ impl StreamState {
     /// Transactions so far.
     pub fn transactions(&self) -> u64 {
         self.transactions.load(Ordering::Relaxed)
+    }
+
+    /// TRUNCATEs and descriptions of relations so far.
+    pub fn redefinitions(&self) -> u64 {
+        self.redefinitions.load(Ordering::Relaxed)
     }
 
     /// Values without a JSON form so far.
@@ -283,7 +304,13 @@ impl Reader {
                     let Some(types) = self.ask(Request::Types(oids, answer), types)? else {
                         return Ok(false);
                     };
-                    self.intake.types_loaded(types)?;
+                    self.intake.types_loaded(types)?
+                }
+                Need::Columns(table, columns) => {
+                    let (done, answer) = oneshot::channel();
+                    if self.ask(Request::Columns(table, columns, done), answer)?.is_none() {
+                        return Ok(false);
+                    }
                     None
                 }
                 Need::Truncate { tables, xid, version } => {
@@ -362,5 +389,6 @@ impl Reader {
         self.state.transactions.store(counts.transactions, Ordering::Relaxed);
         self.state.changes.store(counts.changes, Ordering::Relaxed);
         self.state.omitted_values.store(counts.omitted_values, Ordering::Relaxed);
+        self.state.redefinitions.store(counts.redefinitions, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,7 @@
-//! What the reader thread asks for, as it cannot do it itself: types from the catalog, and following a TRUNCATE (**M11**).
+//! What the reader thread asks for, as it cannot do it itself: types from the catalog, fields for new columns, and
+//! following a TRUNCATE (**M11**).
 
-use super::{error::PipelineError, reader::Request, tables::Tables};
+use super::{error::PipelineError, fields, reader::Request, tables::Tables};
 use crate::{
     ack::Hold,
     lanes::{Action, Change, Lanes, TableNo},
@@ -51,6 +52,10 @@ impl RequestHandler {
                 None => return Ok(()),
                 Some(Request::Types(oids, answer)) => {
                     let _ = answer.send(source::types::load_types(&self.control, &oids).await?);
+                }
+                Some(Request::Columns(table, columns, done)) => {
+                    fields::follow_columns(&self.client, self.tables.get(table), &columns).await?;
+                    let _ = done.send(());
                 }
                 Some(Request::Truncate { tables, xid, version, done }) => {
                     self.truncate(&tables, xid, version).await?;

@@ -54,6 +54,7 @@ pub async fn run(
             Err(error) => Err(error),
         };
         let error = match result {
+            Ok(End::Again) => continue,
             Ok(End::CaughtUp) if followed.take().is_some() => continue,
             Ok(End::Overflowed) if !stop.is_cancelled() => continue,
             Ok(end) => return Ok(end),

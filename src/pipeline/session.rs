@@ -10,7 +10,7 @@ use super::{
     deliver::Deliverer,
     error::PipelineError,
     high::HighMark,
-    intake::Intake,
+    intake::{Intake, IntakeError},
     letters::Letters,
     lookups::Lookups,
     memory::Memory,
@@ -18,17 +18,21 @@ use super::{
     reader::{Reader, ReaderError, StreamState},
     requests::RequestHandler,
     tables::Tables,
+    watch::Watch,
 };
 use crate::{
     ack::Tracker,
     config::{BackfillOrder, Config},
-    lanes::{LaneLimits, Lanes},
-    model::{Lsn, TypeCatalog},
+    lanes::{LaneLimits, Lanes, TableNo},
+    model::{Lsn, TableShape, TypeCatalog},
     sink::{self, Checkpoint, EpochRecord, StateStore},
     source::{self, position::LogEnd, replication::ReplicationConnection},
 };
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -61,6 +65,8 @@ pub enum End {
     /// **M5**: more deletes were in doubt than there is memory for. The stream begins again at the checkpoint, when
     /// nothing is in doubt any more.
     Overflowed,
+    /// Tables are to be read anew, by the next session.
+    Again,
 }
 
 /// See the module.
@@ -84,6 +90,7 @@ pub struct Session {
     /// **M12**: commits below it get the held ordinal.
     pub(super) held_below: Lsn,
     pub(super) memory: Arc<Memory>,
+    pub(super) shapes: Vec<TableShape>,
 }
 
 impl Session {
@@ -164,6 +171,7 @@ impl Session {
             epochs: self.epochs.list.clone(),
             high: high.clone(),
             memory: self.memory.clone(),
+            stream: stream.clone(),
         };
         let mut bootstrap = AbortOnDrop::spawn(bootstrap.fill(self.work));
         let mut filled = false;
@@ -184,6 +192,18 @@ impl Session {
             client: self.client.clone(),
         };
         let mut handling = AbortOnDrop::spawn(handler.run(asked));
+        let looked = Arc::new(AtomicBool::new(false));
+        let watch = Watch {
+            config: self.config.clone(),
+            tables: self.tables.clone(),
+            state: state.clone(),
+            lanes: lanes.clone(),
+            stream: stream.clone(),
+            known: self.shapes,
+            looked: looked.clone(),
+        };
+        let mut watching = AbortOnDrop::spawn(watch.run());
+        let mut again = vec![];
         let mut goal = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -194,6 +214,14 @@ impl Session {
                 biased;
                 () = stop.cancelled() => break End::Stopped,
                 result = &mut reading => {
+                    // Without its id column a row has no document; the next session knows the table as it is now.
+                    if let Ok(Err(ReaderError::Intake(error @ IntakeError::IdColumn { no, .. }))) = &result {
+                        tracing::warn!("{error}; the table is looked at again, and read again if it can be");
+                        bootstrap.stop(filled).await;
+                        again.push(*no);
+                        read_anew(&state, &self.tables, &again).await?;
+                        return Ok(End::Again);
+                    }
                     return Err(match result {
                         Ok(Err(error)) => error.into(),
                         // It leaves in order when a request stays unanswered; the handler knows why.
@@ -215,6 +243,10 @@ impl Session {
                         tracing::info!("the gap is repaired");
                     }
                 }
+                result = &mut watching.0 => {
+                    again = result.map_err(|_| PipelineError::Ended("the catalog watch"))??;
+                    break End::Again;
+                }
                 _ = tick.tick() => {
                     if lanes.doubts_overflowed() {
                         tracing::warn!(
@@ -230,7 +262,7 @@ impl Session {
                         Some(goal) => goal,
                         None => *goal.insert(log_end_of(&self.config).await?),
                     };
-                    if lanes.tracker().answered_position() >= goal {
+                    if lanes.tracker().answered_position() >= goal && looked.load(Ordering::Acquire) {
                         break End::CaughtUp;
                     }
                 }
@@ -239,7 +271,7 @@ impl Session {
 
         // Stop reading, drain, last checkpoint, last status, leave.
         stream.hold();
-        bootstrap.0.abort();
+        bootstrap.stop(filled).await;
         while let (End::Overflowed, Some(until), false) = (end, lanes.doubtful_until(), stop.is_cancelled()) {
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -268,8 +300,22 @@ impl Session {
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the last acknowledgement may not have arrived"),
             Ok(Err(_)) | Err(_) => tracing::warn!("the reader did not leave in time"),
         }
+        read_anew(&state, &self.tables, &again).await?;
         Ok(end)
     }
+}
+
+/// Durably forgets what was read of tables, for the next session: their windows are stopped.
+async fn read_anew(state: &StateStore, tables: &Tables, again: &[TableNo]) -> Result<(), PipelineError> {
+    for no in again {
+        if let Some(stored) = state.table(&tables.get(*no).schema.name.to_string()).await? {
+            let append_only = tables.get(*no).append_only;
+            Work { table: *no, record: stored.record, window: None, append_only }
+                .restart(state, true)
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn limits(config: &Config) -> LaneLimits {
@@ -342,6 +388,17 @@ struct AbortOnDrop<T>(JoinHandle<T>);
 impl<T: Send + 'static> AbortOnDrop<T> {
     fn spawn(task: impl Future<Output = T> + Send + 'static) -> Self {
         AbortOnDrop(tokio::spawn(task))
+    }
+}
+
+impl AbortOnDrop<Result<(), PipelineError>> {
+    /// Ends the task, and returns when it has ended.
+    async fn stop(&mut self, ended: bool) {
+        self.0.abort();
+        if !ended {
+            // However it ended: what it leaves undone is done again.
+            let _ = (&mut self.0).await;
+        }
     }
 }
 

@@ -1,14 +1,18 @@
 //! The tables of a session: configuration and catalog joined, numbered, immutable.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError, atomic::AtomicU64};
 
 use crate::{
-    config::OnTruncate,
+    config::{OnSchemaChange, OnTruncate},
     decode::CopyDecoder,
     lanes::{TableNo, Target},
     map::{IdBuffers, MissingIdColumn, TablePlan, TableSpec},
-    model::{TableName, TableSchema, Version},
+    model::{Lsn, TableName, TableSchema, Version, Xid},
 };
+use serde_json::{Map, Value};
+
+/// TRUNCATEs of a table that are remembered.
+const TRUNCATES: usize = 100;
 
 /// One table of the session.
 #[derive(Debug)]
@@ -29,6 +33,14 @@ pub struct Table {
     pub adopted: bool,
     /// Counts the definitions other than `schema` that the stream has brought.
     pub definitions: AtomicU64,
+    /// Mapping of fields that the configuration gives.
+    pub overrides: Map<String, Value>,
+    /// What happens when the table changes in a way the stream does not carry.
+    pub on_schema_change: OnSchemaChange,
+    /// Commits below it do not matter: the table is about to be read anew, at a floor above.
+    pub read_above: Lsn,
+    /// Transactions whose TRUNCATE of the table came through the stream, the latest of them.
+    truncates: Mutex<Vec<Xid>>,
 }
 
 impl Table {
@@ -43,14 +55,40 @@ impl Table {
         on_truncate: OnTruncate,
     ) -> Result<Self, MissingIdColumn> {
         let plan = TablePlan::of_schema(&spec, &schema)?;
-        let definitions = AtomicU64::new(0);
-        Ok(Table { target, schema, spec, on_truncate, plan, append_only: false, adopted: false, definitions })
+        Ok(Table {
+            target,
+            schema,
+            spec,
+            on_truncate,
+            plan,
+            append_only: false,
+            adopted: false,
+            definitions: AtomicU64::new(0),
+            overrides: Map::new(),
+            on_schema_change: OnSchemaChange::Resync,
+            read_above: Lsn::ZERO,
+            truncates: Mutex::default(),
+        })
     }
 
     /// May a document with `version` be deleted, since it is older than what empties the index? Versions below the first
     /// epoch were not given by pg2os.
     pub fn may_delete(&self, version: Version) -> bool {
         !self.adopted || version.epoch() > 0
+    }
+
+    /// Notes a TRUNCATE of the stream.
+    pub fn note_truncate(&self, xid: Xid) {
+        let mut truncates = self.truncates.lock().unwrap_or_else(PoisonError::into_inner);
+        if truncates.len() == TRUNCATES {
+            truncates.remove(0);
+        }
+        truncates.push(xid);
+    }
+
+    /// The transactions of the TRUNCATEs that came lately.
+    pub fn truncates(&self) -> Vec<Xid> {
+        self.truncates.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Id and document of a COPY line, for people.
@@ -88,11 +126,17 @@ impl Tables {
         &self.0[usize::from(no.0)]
     }
 
-    /// The table with a name of the stream.
-    pub fn find(&self, schema: &str, name: &str) -> Option<TableNo> {
-        let found =
-            self.0.iter().position(|t| t.schema.name.schema == schema && t.schema.name.name == name)?;
-        Some(TableNo(found as u16))
+    /// The table that a relation of the stream is: the same, whatever it is called at that point of the stream, or an
+    /// earlier one with its name.
+    pub fn find(&self, oid: u32, schema: &str, name: &str) -> Option<TableNo> {
+        let is_called = |t: &Table| t.schema.name.schema == schema && t.schema.name.name == name;
+        let found = self.0.iter().position(|t| t.schema.oid == oid);
+        Some(TableNo(found.or_else(|| self.0.iter().position(is_called))? as u16))
+    }
+
+    /// To complete what is known of the tables before the session begins.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Table> {
+        self.0.iter_mut()
     }
 
     /// The table with a qualified name, as state and dead letters have it.

@@ -215,7 +215,7 @@ fn meta_of(owner: &Owner) -> Value {
 }
 
 /// Fields as `index.mapping.total_fields.limit` counts them at most: objects, also those of dots, and multi-fields too.
-fn count_fields(properties: &Map<String, Value>) -> usize {
+pub(super) fn count_fields(properties: &Map<String, Value>) -> usize {
     let below = |field: &Value, key: &str| field.get(key).and_then(Value::as_object).map_or(0, count_fields);
     let count = |(name, field): (&String, &Value)| {
         1 + name.matches('.').count() + below(field, "properties") + below(field, "fields")

@@ -4,7 +4,7 @@
 //! refuse newer.
 
 use super::error::{Result, SinkError};
-use crate::model::{Epochs, Lsn};
+use crate::model::{Epochs, Lsn, TableShape};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -128,6 +128,15 @@ pub struct TableRecord {
     pub relfilenode: Option<u32>,
 }
 
+/// The shape of a table with which its documents agree. A document of its own: windows change [`TableRecord`] meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapeRecord {
+    /// Qualified name.
+    pub table: String,
+    /// Shape.
+    pub shape: TableShape,
+}
+
 /// The floor of a backfill (design: "The floor").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Floor {
@@ -186,6 +195,10 @@ impl Record for EpochRecord {
 
 impl Record for TableRecord {
     const KIND: &'static str = "table";
+}
+
+impl Record for ShapeRecord {
+    const KIND: &'static str = "shape";
 }
 
 impl Record for WindowRecord {

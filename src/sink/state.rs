@@ -7,7 +7,10 @@ use super::{
     client::{Client, Request, encode},
     error::{Result, SinkError},
     index::Index,
-    record::{self, Checkpoint, EpochRecord, High, Record, Stored, TableRecord, WindowRecord, document_id},
+    record::{
+        self, Checkpoint, EpochRecord, High, Record, ShapeRecord, Stored, TableRecord, WindowRecord,
+        document_id,
+    },
     scroll::Scroll,
 };
 use crate::model::{Epochs, Lsn};
@@ -165,6 +168,16 @@ impl StateStore {
     /// Changes the state of a table; [`SinkError::Superseded`] where another process has since it was read.
     pub async fn write_table(&self, table: &TableRecord) -> Result<()> {
         self.put_revised(self.id(&["table", &table.table]), table).await
+    }
+
+    /// The shape with which the documents of one table agree.
+    pub async fn shape(&self, table: &str) -> Result<Option<Stored<ShapeRecord>>> {
+        self.get_revised(&self.id(&["shape", table])).await
+    }
+
+    /// Changes it; [`SinkError::Superseded`] where another process has since it was read.
+    pub async fn write_shape(&self, shape: &ShapeRecord) -> Result<()> {
+        self.put_revised(self.id(&["shape", &shape.table]), shape).await
     }
 
     /// All windows of a table that are recorded, of every attempt; which of them count, their floor and predicate tell.

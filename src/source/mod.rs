@@ -16,6 +16,7 @@ pub mod publication;
 mod query_error;
 pub mod replication;
 pub mod server;
+pub mod shape;
 pub mod slot;
 pub mod sql;
 pub mod tls;

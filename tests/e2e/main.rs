@@ -19,6 +19,8 @@ mod refusals;
 mod relations;
 mod rights;
 mod routing;
+mod schema;
+mod schema_tables;
 mod spark;
 mod statements;
 mod streams;

@@ -230,3 +230,25 @@ async fn a_dead_letter_that_cannot_be_stored_is_an_error() {
     corner.bulk(&write(&other, "1", 1, json!({}))).await;
     corner.clean().await;
 }
+
+#[tokio::test]
+async fn fields_that_are_missing_are_added_and_others_told_even_beyond_the_limit_of_fields() {
+    let corner = Corner::new("extend");
+    let name = corner.index("events");
+    let definition = IndexDefinition {
+        settings: object(json!({"mapping.total_fields.limit": 2, "number_of_replicas": 0})),
+        ..definition()
+    };
+    let index = corner.client.ensure_index(&name, &definition, &owner("p", "public.events")).await.unwrap();
+    let wanted = json!({
+        "n": {"type": "text"},
+        "a": {"type": "text", "fields": {"keyword": {"type": "keyword"}}},
+        "a__json": {"type": "object", "enabled": false},
+    });
+    let extension = corner.client.extend(&index, &object(wanted.clone())).await.unwrap();
+    assert_eq!(extension.added, ["a", "a__json"]);
+    assert_eq!(extension.other, [("n".to_owned(), "long".to_owned(), "text".to_owned())]);
+    let wider = corner.client.find_index(&name).await.unwrap().unwrap();
+    let again = corner.client.extend(&wider, &object(wanted)).await.unwrap();
+    assert_eq!((again.added, again.other), (vec![], extension.other));
+}
