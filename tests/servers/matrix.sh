@@ -19,7 +19,10 @@ for major; do
   export PGBIN
   say "PostgreSQL $major: $("$PGBIN/postgres" --version)"
   begun=$SECONDS outcome=passed
-  "$servers/with-servers.sh" cargo test --locked --no-fail-fast "${suites[@]}" || outcome=FAILED
+  "$servers/with-servers.sh" cargo test --locked --no-fail-fast "${suites[@]}" || {
+    status=$? outcome=FAILED
+    [ $status -lt 128 ] || exit $status   # Ctrl-C ends all of it
+  }
   results+=("PostgreSQL $major: $outcome in $((SECONDS - begun)) s")
 done
 printf '%s\n' "${results[@]}"
