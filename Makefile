@@ -1,10 +1,10 @@
 # Servers, caches and tools live in $PG2OS_DEV_HOME (/var/tmp/pg2os-dev), outside the checkout.
 
-.PHONY: help setup lint test demo bench clean
+.PHONY: help setup lint test test-matrix fuzz demo bench clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: ## Install PostgreSQL, OpenSearch and what else tests and demo need (Debian 12, as root)
 	@tests/servers/setup.sh
@@ -17,6 +17,13 @@ lint: setup ## Format, compiler and clippy warnings, dependencies, documentation
 
 test: lint ## Everything: lint, then all tests against real servers
 	tests/servers/with-servers.sh cargo test --locked
+
+VERSIONS = 14 16 17 18
+test-matrix: setup ## The tests that depend on the version of PostgreSQL, on the others than 15; VERSIONS="17 18" runs some
+	tests/servers/matrix.sh $(VERSIONS)
+
+fuzz: ## 10 million runs of each fuzz target (nightly Rust, hours); RUNS=100000 or TARGETS="arrays json" for less
+	@tests/fuzz/fuzz.sh $(TARGETS)
 
 demo: ## Follow a database under load and compare every row with every document (under 5 minutes)
 	@tests/demo/demo.sh

@@ -6,6 +6,9 @@ use super::{
     types::Encoding,
 };
 
+/// PostgreSQL's MAXDIM.
+const MAX_DIMENSIONS: usize = 6;
+
 /// Appends the JSON of an array such as `{1,NULL,{2}}` or `[2:3]={"a","b,\"c"}`.
 ///
 /// Nested braces are nested arrays; a custom lower bound is not kept. Text that is no array stays a string.
@@ -24,6 +27,14 @@ pub(super) fn write_array(
     }
 }
 
+/// What may come next inside an array.
+#[derive(Clone, Copy, PartialEq)]
+enum Next {
+    Item,
+    ItemOrEnd,
+    DelimiterOrEnd,
+}
+
 fn try_write(
     text: &[u8],
     element: &Encoding,
@@ -35,31 +46,42 @@ fn try_write(
         b'[' => &text[memchr::memchr(b'=', text)? + 1..],
         _ => text,
     };
-    let mut depth = 0usize;
+    let (mut depth, mut next) = (0, Next::Item);
     let mut unescaped = Vec::new();
     loop {
         let (&byte, after) = rest.split_first()?;
         let current = std::mem::replace(&mut rest, after);
         match byte {
-            b'{' => {
-                depth += 1;
-                out.push(b'[');
-            }
-            b'}' => {
-                depth = depth.checked_sub(1)?;
+            b'}' if next != Next::Item => {
+                depth -= 1;
                 out.push(b']');
                 if depth == 0 {
                     return rest.is_empty().then_some(());
                 }
+                next = Next::DelimiterOrEnd;
             }
-            _ if byte == delimiter && depth > 0 => out.push(b','),
-            b'"' if depth > 0 => {
+            _ if next == Next::DelimiterOrEnd => {
+                if byte != delimiter {
+                    return None;
+                }
+                out.push(b',');
+                next = Next::Item;
+            }
+            b'{' if depth < MAX_DIMENSIONS => {
+                depth += 1;
+                out.push(b'[');
+                next = Next::ItemOrEnd;
+            }
+            _ if depth == 0 => return None,
+            b'"' => {
                 unescaped.clear();
                 rest = unquote(rest, &mut unescaped)?;
                 write_element(&unescaped, element, out, omitted);
+                next = Next::DelimiterOrEnd;
             }
-            _ if depth > 0 => {
-                let length = current.iter().position(|b| *b == delimiter || *b == b'}')?;
+            _ => {
+                let is_end = |b: &u8| *b == delimiter || matches!(b, b'{' | b'}' | b'"' | b'\\');
+                let length = current.iter().position(is_end).filter(|length| *length > 0)?;
                 let (item, tail) = current.split_at(length);
                 rest = tail;
                 if item == b"NULL" {
@@ -67,8 +89,8 @@ fn try_write(
                 } else {
                     write_element(item, element, out, omitted);
                 }
+                next = Next::DelimiterOrEnd;
             }
-            _ => return None,
         }
     }
 }
@@ -150,7 +172,24 @@ mod tests {
 
     #[test]
     fn text_that_is_no_array_stays_text() {
-        for text in ["", "x", "{", "{1", "{1}}", "{\"a}", "}", "[1:2]", "{1}x", "1,2"] {
+        for text in [
+            "",
+            "x",
+            "{",
+            "{1",
+            "{1}}",
+            "{\"a}",
+            "}",
+            "[1:2]",
+            "{1}x",
+            "1,2",
+            "{,}",
+            "{1,}",
+            "{{1}{2}}",
+            "{\"a\"\"b\"}",
+            "{1\"2\"}",
+            "{{{{{{{1}}}}}}}",
+        ] {
             let expected = serde_json::to_string(text).unwrap();
             assert_eq!(json(text, Encoding::Integer), expected, "{text}");
         }

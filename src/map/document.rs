@@ -187,14 +187,32 @@ pub(super) fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// PostgreSQL's number text is JSON as it is; anything else must not break the line and stays a string.
 pub(super) fn write_number(text: &[u8], out: &mut Vec<u8>) {
-    let is_number = text.first().is_some_and(|b| b.is_ascii_digit() || *b == b'-')
-        && text.last().is_some_and(u8::is_ascii_digit)
-        && text.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e'));
-    if is_number {
+    if is_number(text) {
         out.extend_from_slice(text);
     } else {
         write_string(text, out);
     }
+}
+
+/// A JSON number (RFC 8259, section 6) as PostgreSQL prints it, with a small `e`?
+fn is_number(text: &[u8]) -> bool {
+    let digits = |text: &[u8]| text.iter().take_while(|b| b.is_ascii_digit()).count();
+    let unsigned = text.strip_prefix(b"-").unwrap_or(text);
+    let whole = digits(unsigned);
+    if whole == 0 || whole > 1 && unsigned.starts_with(b"0") {
+        return false;
+    }
+    let mut rest = &unsigned[whole..];
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let length = digits(fraction);
+        rest = &fraction[length..];
+        if length == 0 {
+            return false;
+        }
+    }
+    let Some(exponent) = rest.strip_prefix(b"e") else { return rest.is_empty() };
+    let exponent = exponent.strip_prefix(b"-").or(exponent.strip_prefix(b"+")).unwrap_or(exponent);
+    !exponent.is_empty() && digits(exponent) == exponent.len()
 }
 
 #[cfg(test)]
@@ -295,6 +313,9 @@ mod tests {
     #[test]
     fn text_that_is_no_number_cannot_break_the_line() {
         assert_eq!(document(&[("n", 23, Some("1}\n{"))]).unwrap().0, r#"{"n":"1}\n{"}"#);
+        for text in ["", "-", "01", "1.", ".5", "1e", "1e+", "--1", "1-2", "1..2", "+1", "1 ", "1e5e5"] {
+            assert_eq!(document(&[("n", 701, Some(text))]).unwrap().0, format!("{{\"n\":\"{text}\"}}"));
+        }
     }
 
     #[test]

@@ -44,11 +44,14 @@ pub(super) fn write_object(text: &[u8], out: &mut Vec<u8>) -> Shape {
     if !is_object {
         out.extend_from_slice(b"{\"value\":");
     }
+    let has_line_break = memchr::memchr(b'\n', text).is_some();
     let mut shape = scan(text, |token| {
         if token.len() > LONGEST_NUMBER && token[0] != b'"' {
             out.push(b'"');
             out.extend_from_slice(token);
             out.push(b'"');
+        } else if has_line_break && token[0] == b'"' {
+            escape_line_breaks(token, out);
         } else {
             out.extend_from_slice(token);
         }
@@ -59,6 +62,18 @@ pub(super) fn write_object(text: &[u8], out: &mut Vec<u8>) -> Shape {
         shape.longest = shape.longest.max(b"value".len());
     }
     shape
+}
+
+/// Appends a string. JSON has no line break in one, but not every json was checked by the server (a cast WITHOUT FUNCTION
+/// makes it of any text), and it would end the line of the bulk request.
+fn escape_line_breaks(string: &[u8], out: &mut Vec<u8>) {
+    let mut rest = string;
+    while let Some(at) = memchr::memchr(b'\n', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(b"\\n");
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
 }
 
 /// The shape of JSON that was already written.
@@ -168,6 +183,7 @@ mod tests {
         assert_eq!(written("null").0, r#"{"value":null}"#);
         assert_eq!(written("\"a\\\\\"").0, r#"{"value":"a\\"}"#);
         assert_eq!(written("{\n \"a\" :\t1 }").0, r#"{"a":1}"#);
+        assert_eq!(written("{\"a\":\"b\nc\n\"}").0, r#"{"a":"b\nc\n"}"#);
     }
 
     #[test]

@@ -37,11 +37,9 @@ fn ranges(text: &[u8], bound: &Encoding, out: &mut Vec<u8>, omitted: &mut u32) -
     out.push(b'[');
     while !rest.is_empty() {
         rest = one_range(rest, bound, out, omitted)?;
-        if let Some(after) = rest.strip_prefix(b",") {
+        if !rest.is_empty() {
+            rest = rest.strip_prefix(b",").filter(|after| !after.is_empty())?;
             out.push(b',');
-            rest = after;
-        } else if !rest.is_empty() {
-            return None;
         }
     }
     out.push(b']');
@@ -122,6 +120,7 @@ mod tests {
             ("{}", "[]"),
             ("{[1,3),[5,7)}", r#"[{"gte":1,"lt":3},{"gte":5,"lt":7}]"#),
             ("{[1,3)", "\"{[1,3)\""),
+            ("{[1,3),}", "\"{[1,3),}\""),
         ] {
             let mut out = vec![];
             write_multirange(text.as_bytes(), &Encoding::Integer, &mut out, &mut 0);

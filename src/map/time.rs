@@ -41,7 +41,8 @@ pub(super) fn write_time(kind: Kind, text: &[u8], out: &mut Vec<u8>) {
 /// Date and time of a text with a four-digit year of our era: nearly all of them.
 fn split_common(kind: Kind, text: &[u8]) -> Option<(&[u8], &[u8])> {
     let date = text.get(..10)?;
-    if date[4] != b'-' || date[7] != b'-' {
+    let is_date = |(i, b): (usize, &u8)| if matches!(i, 4 | 7) { *b == b'-' } else { b.is_ascii_digit() };
+    if !date.iter().enumerate().all(is_date) {
         return None;
     }
     let rest = &text[10..];
@@ -56,6 +57,11 @@ fn split_common(kind: Kind, text: &[u8]) -> Option<(&[u8], &[u8])> {
 fn clock(text: &[u8]) -> Option<&[u8]> {
     let time = text.strip_prefix(b" ")?;
     (time.len() >= 8 && time.iter().all(|b| b.is_ascii_digit() || *b == b':' || *b == b'.')).then_some(time)
+}
+
+/// Is it of the characters of dates and times alone?
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b':' | b'.'))
 }
 
 /// Years BC and past 9999 as ISO 8601 wants them: signed, at least four digits, year 0 being 1 BC.
@@ -73,18 +79,36 @@ fn signed_year(kind: Kind, text: &[u8]) -> Option<String> {
         (false, year) if year > 9999 => format!("+{year}"),
         (false, year) => format!("{year:04}"),
     };
-    let (date, time) = rest.split_once(' ').unwrap_or((rest, ""));
-    Some(match kind {
-        Kind::Date if time.is_empty() => format!("{year}-{date}"),
-        Kind::Timestamp => format!("{year}-{date}T{time}"),
-        Kind::TimestampUtc => format!("{year}-{date}T{}Z", time.strip_suffix("+00")?),
-        Kind::Date => return None,
-    })
+    let (date, time, end) = match (kind, rest.split_once(' ')) {
+        (Kind::Date, None) => return is_plain(rest).then(|| format!("{year}-{rest}")),
+        (Kind::Timestamp, Some((date, time))) => (date, time, ""),
+        (Kind::TimestampUtc, Some((date, time))) => (date, time.strip_suffix("+00")?, "Z"),
+        _ => return None,
+    };
+    (is_plain(date) && is_plain(time)).then(|| format!("{year}-{date}T{time}{end}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_text_is_passed_on() {
+        use Kind::{Date, Timestamp, TimestampUtc};
+        for (kind, text) in [
+            (Date, "\n\n\n\n-aa-\"\""),
+            (Date, "2024-01-31x"),
+            (Date, "2024-01-31 00:00:00"),
+            (Timestamp, "2024-01-31x"),
+            (Timestamp, "2024-01-31T12:34:56"),
+            (TimestampUtc, "2024-01-31 12:34:56+05:30"),
+            (TimestampUtc, "01.01.2024 05:30:00 IST"),
+        ] {
+            let mut out = vec![];
+            write_time(kind, text.as_bytes(), &mut out);
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+    }
 
     #[test]
     fn every_form_that_postgresql_prints_becomes_iso_8601() {

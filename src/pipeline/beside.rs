@@ -14,7 +14,7 @@ use super::{
     prepare::{self, Prepared},
     progress::Progress,
     reading::{self, WindowReading},
-    session,
+    schemas, session,
     tables::{Table, Tables},
 };
 use crate::{
@@ -71,11 +71,11 @@ impl Beside {
     ) -> Result<(Self, Vec<Work>, LaneTasks), PipelineError> {
         let name = format!("pg2os {} {what}", config.name);
         let primary = source::sql::connect(&config.postgres, None, &name).await?;
-        let config = Arc::new(prepare::expanded(&primary, &config).await?);
+        let config = Arc::new(schemas::expanded(&primary, &config).await?);
         let client = sink::Client::new(&config.opensearch)?;
         client.info().await?;
         let server = identity_of(&primary).await?;
-        let schemas = prepare::schemas(&primary, &config).await?;
+        let schemas = schemas::schemas(&primary, &config).await?;
         let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
         let store = DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
         let letters = Letters::load(store, config.limits.dead_letters).await?;

@@ -1,6 +1,6 @@
 //! Why a session or a command ends, and what that means for the next try.
 
-use super::{intake::IntakeError, reader::ReaderError};
+use super::{intake_error::IntakeError, reader::ReaderError};
 use crate::{
     map::{BadField, MissingIdColumn},
     model::VersionError,

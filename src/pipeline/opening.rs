@@ -8,6 +8,7 @@ use super::{
     prepare::{self, Prepared},
     publications::published,
     reader::SERVER_TIMEOUT,
+    schemas,
     session::Session,
     watch,
 };
@@ -35,13 +36,13 @@ impl Session {
         let control = source::sql::connect(&config.postgres, None, &application_name).await?;
         let client = sink::Client::new(&config.opensearch)?;
         client.info().await?;
-        let version_num = prepare::check_server(&control).await?;
-        let config = Arc::new(prepare::expanded(&control, &config).await?);
+        let version_num = schemas::check_server(&control).await?;
+        let config = Arc::new(schemas::expanded(&control, &config).await?);
         // A table that is gone is known by its shape.
         if let Some(state) = StateStore::find(&client, &config.opensearch.state_index, &config.name).await? {
             watch::refuse_absent(&control, &config, &state).await?;
         }
-        let schemas = prepare::schemas(&control, &config).await?;
+        let schemas = schemas::schemas(&control, &config).await?;
 
         let (settings, name) = (config.clone(), application_name.clone());
         let connecting = tokio::task::spawn_blocking(move || {
@@ -59,7 +60,7 @@ impl Session {
             return Err(PipelineError::Gap(why));
         }
         let found = slot::find(&control, &config.postgres.slot).await?;
-        prepare::check_slot(&config.postgres.slot, found.as_ref(), &server.database)?;
+        schemas::check_slot(&config.postgres.slot, found.as_ref(), &server.database)?;
         let (schemas, publications) = published(&control, &config, schemas).await?;
         let shapes = watch::shapes(&control, &config).await?;
         for (shape, schema) in shapes.iter().zip(&schemas) {

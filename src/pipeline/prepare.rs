@@ -4,26 +4,19 @@ use super::{
     bootstrap::Work,
     error::PipelineError,
     fields, renamed,
+    schemas::spec_of,
     tables::{Table, Tables},
 };
 use crate::{
-    config::{self, Config, TableColumns, unknown_columns},
+    config::{self, Config},
     lanes::{TableNo, Target},
-    map::{self, TableSpec, is_vector, properties, spark_advice, spark_problems},
-    model::{Epochs, TableName, TableSchema, Version},
+    map::{is_vector, properties, spark_advice},
+    model::{Epochs, TableSchema, Version},
     sink::{
         self, Client, EpochRecord, IndexDefinition, Owner, SinkError, StateStore, TableRecord, TableState,
         Versions,
     },
-    source::{
-        QueryError, catalog,
-        identity::{self, IdRules, Uniqueness},
-        publication::{self, Actions, Wanted},
-        replication::SystemIdentity,
-        server,
-        slot::SlotState,
-        window,
-    },
+    source::replication::SystemIdentity,
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -36,188 +29,6 @@ pub struct Prepared {
     pub work: Vec<Work>,
     /// The indices behind them.
     pub indices: Vec<sink::Index>,
-}
-
-/// Is the server one that can be streamed from? Returns its `server_version_num`.
-///
-/// # Errors
-/// It is a standby, or does not write what logical decoding needs.
-pub async fn check_server(control: &tokio_postgres::Client) -> Result<i32, PipelineError> {
-    let facts = server::server_facts(control).await?;
-    if facts.wal_level != "logical" {
-        return Err(PipelineError::Configuration(format!(
-            "wal_level is `{}`, so changes cannot be streamed; run ALTER SYSTEM SET wal_level = 'logical' and restart \
-             PostgreSQL (under Patroni: patronictl edit-config, postgresql.parameters.wal_level)",
-            facts.wal_level
-        )));
-    }
-    if facts.version_num < 140_000 {
-        return Err(PipelineError::Configuration(format!(
-            "PostgreSQL {} is too old; pg2os needs 14 or later",
-            facts.version_num / 10_000
-        )));
-    }
-    Ok(facts.version_num)
-}
-
-/// Is the slot ours to use?
-///
-/// # Errors
-/// It was made for another plugin or database.
-pub fn check_slot(name: &str, slot: Option<&SlotState>, database: &str) -> Result<(), PipelineError> {
-    let Some(slot) = slot else { return Ok(()) };
-    let wrong = if slot.plugin.as_deref() != Some("pgoutput") {
-        format!("its plugin is {}, not pgoutput", slot.plugin.as_deref().unwrap_or("none (a physical slot)"))
-    } else if slot.database.as_deref() != Some(database) {
-        format!("it belongs to database {}", slot.database.as_deref().unwrap_or("?"))
-    } else {
-        return Ok(());
-    };
-    Err(PipelineError::Configuration(format!(
-        "postgres.slot: {name} cannot be used: {wrong}; name another slot"
-    )))
-}
-
-/// The configuration with the tables that its wildcards stand for now.
-///
-/// # Errors
-/// Tables that cannot be followed under their names.
-pub async fn expanded(control: &tokio_postgres::Client, config: &Config) -> Result<Config, PipelineError> {
-    if config.wildcards.is_empty() {
-        return Ok(config.clone());
-    }
-    let catalog = catalog::list_tables(control).await?;
-    for wildcard in &config.wildcards {
-        if !catalog.iter().any(|name| wildcard.covers(name)) {
-            let (place, pattern) = (&wildcard.settings.place, &wildcard.settings.wildcard);
-            tracing::warn!(place, pattern, "no table matches this entry");
-        }
-    }
-    config.expanded(&catalog).map_err(|problems| PipelineError::Configuration(problems.to_string()))
-}
-
-/// The tables that the configuration stands for.
-pub(super) fn names(config: &Config) -> Vec<TableName> {
-    config.tables.iter().map(config::Table::qualified).collect()
-}
-
-/// Reads every configured table as it is; nothing is made.
-///
-/// # Errors
-/// All problems of all tables at once.
-pub async fn schemas(
-    control: &tokio_postgres::Client,
-    config: &Config,
-) -> Result<Vec<TableSchema>, PipelineError> {
-    let (mut schemas, mut problems) = (vec![], vec![]);
-    for table in &config.tables {
-        match schema(control, config, table, &mut problems).await {
-            Ok(schema) => schemas.push(schema),
-            Err(error) => transient_or(error, table, "", &mut problems)?,
-        }
-    }
-    let names_columns =
-        |t: &config::Table| !(t.exclude_columns.is_empty() && t.rename.is_empty() && t.mapping.is_empty());
-    if problems.is_empty() && config.tables.iter().any(names_columns) {
-        let mut columns = vec![];
-        for (table, schema) in config.tables.iter().zip(&schemas).filter(|(t, _)| names_columns(t)) {
-            let published = schema.columns.iter().map(|c| c.name.clone()).collect();
-            columns.push(TableColumns {
-                table,
-                all: catalog::column_names(control, schema).await?,
-                published,
-            });
-        }
-        problems.extend(unknown_columns(&columns).iter().map(ToString::to_string));
-    }
-    if problems.is_empty() { Ok(schemas) } else { Err(PipelineError::Configuration(problems.join("\n"))) }
-}
-
-/// Reads one table, and notes what keeps it from being followed.
-async fn schema(
-    control: &tokio_postgres::Client,
-    config: &Config,
-    table: &config::Table,
-    problems: &mut Vec<String>,
-) -> Result<TableSchema, QueryError> {
-    let publications = config.postgres.all_publications();
-    let mut schema = catalog::load_table(control, &table.schema, &table.name, &publications).await?;
-    let rules = IdRules {
-        append_only: table.append_only,
-        unique_asserted: table.id_unique_asserted,
-        routing: table.routing.as_deref(),
-    };
-    if table.id.is_none() && schema.primary_key.is_empty() {
-        problems.push(format!(
-            "{}: {} has no primary key; set `id` to columns that identify a row, or add a primary key{}",
-            table.place,
-            schema.name,
-            way_out(table)
-        ));
-    } else {
-        match identity::check_id(control, &schema, &id_of(table, &schema), rules).await {
-            Ok(unique) => schema.deferrable_id = unique == Uniqueness::Deferrable,
-            Err(error) => transient_or(error, table, "", problems)?,
-        }
-    }
-    let odd = spark_problems(&spec_of(table, &schema), &schema.columns);
-    problems.extend(odd.iter().map(|problem| format!("{}.{problem}", table.place)));
-    if let Some(window) = &table.window
-        && let Err(error) = window::check(&schema, window, chrono::Utc::now())
-    {
-        transient_or(error, table, ".window", problems)?;
-    }
-    if table.filter.is_some() {
-        let actions = if table.append_only { Actions::InsertOnly } else { Actions::All };
-        let wanted = Wanted { table: &schema, filter: table.filter.as_deref() };
-        match publication::filter_to_follow(control, &publications, wanted, actions).await {
-            Ok(filter) => schema.row_filter = filter,
-            Err(error) => transient_or(error, table, "", problems)?,
-        }
-    }
-    Ok(schema)
-}
-
-/// A lost connection ends the look-around; anything else is one more problem to report.
-fn transient_or(
-    error: QueryError,
-    table: &config::Table,
-    key: &str,
-    problems: &mut Vec<String>,
-) -> Result<(), QueryError> {
-    if error.is_transient() {
-        return Err(error);
-    }
-    problems.push(format!("{}{key}: {error}{}", table.place, way_out(table)));
-    Ok(())
-}
-
-/// What else can be done about a table that nobody has named.
-fn way_out(table: &config::Table) -> String {
-    let Some(pattern) = &table.wildcard else { return String::new() };
-    let name = table.qualified().quoted();
-    format!(
-        " ({pattern} matches it: `exclude: ['{name}']` leaves it out; an entry of its own may say `id`, or `append_only: \
-         true`, which follows inserts alone and needs no replica identity)"
-    )
-}
-
-fn id_of(table: &config::Table, schema: &TableSchema) -> Vec<String> {
-    table.id.clone().unwrap_or_else(|| schema.primary_key.clone())
-}
-
-fn spec_of(table: &config::Table, schema: &TableSchema) -> TableSpec {
-    let geo_points = table.mapping.iter().filter(|(_, given)| map::is_geo_point(given));
-    TableSpec {
-        id: id_of(table, schema),
-        id_form: table.id_form,
-        exclude: table.exclude_columns.clone(),
-        rename: table.rename.clone(),
-        routing: table.routing.clone(),
-        geo_points: geo_points.map(|(field, _)| field.clone()).collect(),
-        documents: table.documents,
-        spark: table.spark.clone(),
-    }
 }
 
 /// Joins configuration and catalog, sees to it that every table has its index, and reads the tables' states.

@@ -2,7 +2,7 @@
 
 use super::{
     error::PipelineError,
-    prepare,
+    prepare, schemas,
     windows::{self, Range},
 };
 use crate::{
@@ -61,8 +61,8 @@ pub struct WindowPreview {
 pub async fn preview(config: &Config, range: &Range) -> Result<Vec<Preview>, PipelineError> {
     let name = format!("pg2os {} backfill --dry-run", config.name);
     let client = source::sql::connect(&config.postgres, None, &name).await?;
-    let config = &prepare::expanded(&client, config).await?;
-    let schemas = prepare::schemas(&client, config).await?;
+    let config = &schemas::expanded(&client, config).await?;
+    let schemas = schemas::schemas(&client, config).await?;
     let mut previews = vec![];
     for (configured, schema) in config.tables.iter().zip(schemas) {
         previews.push(preview_table(&client, configured, schema, range).await?);

@@ -1,6 +1,6 @@
 //! The publications of the configured tables: made and completed where that is ours to do, else looked at.
 
-use super::{error::PipelineError, prepare};
+use super::{error::PipelineError, schemas};
 use crate::{
     config::Config,
     model::{TableName, TableSchema},
@@ -53,7 +53,7 @@ pub(super) async fn published(
         return Ok((schemas, publications));
     }
     // Columns and filter may differ now that the tables are published.
-    Ok((prepare::schemas(control, config).await?, publications))
+    Ok((schemas::schemas(control, config).await?, publications))
 }
 
 /// What became of the publications: an administrator hears of all that is missing at once.

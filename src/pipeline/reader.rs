@@ -4,7 +4,8 @@
 //! alive while lanes are full, whatever OpenSearch does. Positions that it acknowledges are durable in the checkpoint.
 
 use super::{
-    intake::{Intake, IntakeError, Need},
+    intake::{Intake, Need},
+    intake_error::IntakeError,
     lease::Lease,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! The relations that the stream has described, and how their rows are mapped.
 
-use super::{intake::IntakeError, tables::Tables};
+use super::{intake_error::IntakeError, tables::Tables};
 use crate::{
     decode::{Relation, RelationIdentity},
     lanes::TableNo,

@@ -1,6 +1,6 @@
 //! Where a pipeline stands, as slot, checkpoint and state documents say; nothing is changed by asking.
 
-use super::{error::PipelineError, prepare};
+use super::{error::PipelineError, schemas};
 use crate::{
     config::Config,
     model::Lsn,
@@ -124,7 +124,7 @@ pub async fn status(config: &Config) -> Result<Status, PipelineError> {
         }
         Some(_) => {}
     }
-    if let Err(error) = prepare::check_slot(slot_name, slot.as_ref(), &config.postgres.database) {
+    if let Err(error) = schemas::check_slot(slot_name, slot.as_ref(), &config.postgres.database) {
         problems.push(error.to_string());
     }
     if let Some(checkpoint) = &checkpoint
@@ -136,7 +136,7 @@ pub async fn status(config: &Config) -> Result<Status, PipelineError> {
         ));
     }
 
-    let followed = prepare::expanded(&control, config).await.unwrap_or_else(|error| {
+    let followed = schemas::expanded(&control, config).await.unwrap_or_else(|error| {
         problems.push(error.to_string());
         config.clone()
     });

@@ -15,9 +15,9 @@
 use super::{
     bootstrap::Work,
     error::PipelineError,
-    prepare,
     reader::StreamState,
     schema_change::{self, Question, Verdict},
+    schemas,
     tables::{Table, Tables},
 };
 use crate::{
@@ -109,8 +109,8 @@ impl Watch {
                 source::sql::connect(&self.config.postgres, None, &name).await?
             }
         };
-        let config = prepare::expanded(&connected, &self.config).await?;
-        if prepare::names(&config).iter().ne(self.tables.names().iter().copied()) {
+        let config = schemas::expanded(&connected, &self.config).await?;
+        if schemas::names(&config).iter().ne(self.tables.names().iter().copied()) {
             tracing::info!("the configuration stands for other tables now; the session begins anew");
             return Ok(Some(vec![]));
         }
@@ -251,7 +251,7 @@ pub(super) fn present(table: &TableName, place: &str, found: Found) -> Result<Ta
 /// # Errors
 /// A table is gone, or the catalog cannot be read.
 pub(super) async fn shapes(control: &Client, config: &Config) -> Result<Vec<TableShape>, PipelineError> {
-    let names = prepare::names(config);
+    let names = schemas::names(config);
     let tables: Vec<_> = names.iter().map(|name| (name, None)).collect();
     let look = shape::look(control, &tables, &config.postgres.all_publications()).await?;
     let found = config.tables.iter().zip(&names).zip(look.tables);
@@ -267,7 +267,7 @@ pub(super) async fn refuse_absent(
     config: &Config,
     state: &StateStore,
 ) -> Result<(), PipelineError> {
-    let (names, mut oids) = (prepare::names(config), vec![]);
+    let (names, mut oids) = (schemas::names(config), vec![]);
     for name in &names {
         oids.push(state.shape(&name.to_string()).await?.map(|stored| stored.record.shape.oid));
     }

@@ -15,6 +15,7 @@ need postgresql-client-15 test -x /usr/lib/postgresql/15/bin/psql
 need openjdk-17-jdk-headless test -x "/usr/lib/jvm/java-17-openjdk-$(dpkg --print-architecture)/bin/java"
 need maven which mvn
 need unzip which unzip
+need xz-utils which xz
 need curl which curl
 need openssl which openssl
 need build-essential which cc
