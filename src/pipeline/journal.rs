@@ -17,7 +17,7 @@ pub struct Journal {
     bytes: usize,
     /// Everything that was written of commits above this is here; `None` before the first session.
     reaches: Option<Lsn>,
-    windows: Vec<(TableNo, Lsn)>,
+    whole: Vec<(TableNo, Lsn)>,
 }
 
 /// The ids of one batch.
@@ -34,10 +34,10 @@ pub(super) type Ids = BTreeSet<(TableNo, Box<[u8]>)>;
 /// What was written past a position.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Plain ids, at least those that were written past it.
+    /// Tables that are not known by their ids: a window of them was read past it, or they were emptied.
+    pub whole: BTreeSet<TableNo>,
+    /// Plain ids of the others, at least those that were written past it.
     pub ids: Ids,
-    /// Tables of which a window was read past it.
-    pub windows: BTreeSet<TableNo>,
 }
 
 impl Journal {
@@ -73,11 +73,12 @@ impl Journal {
         }
     }
 
-    /// A window of `table` was read, in a snapshot of which everything lies at or before `lsn`.
-    pub fn window(&mut self, table: TableNo, lsn: Lsn) {
-        match self.windows.iter_mut().find(|(known, _)| *known == table) {
+    /// A window of `table` was read, in a snapshot of which everything lies at or before `lsn`; or it was emptied by a
+    /// TRUNCATE that committed there.
+    pub fn whole(&mut self, table: TableNo, lsn: Lsn) {
+        match self.whole.iter_mut().find(|(known, _)| *known == table) {
             Some((_, known)) => *known = (*known).max(lsn),
-            None => self.windows.push((table, lsn)),
+            None => self.whole.push((table, lsn)),
         }
     }
 
@@ -86,18 +87,20 @@ impl Journal {
         if self.reaches.is_none_or(|reaches| reaches > fork) {
             return None;
         }
-        let mut written = Written::default();
+        let whole = self.whole.iter().filter(|(_, lsn)| *lsn > fork).map(|(table, _)| *table).collect();
+        let mut written = Written { whole, ids: Ids::new() };
         for chunk in self.chunks.iter().filter(|chunk| chunk.highest > fork) {
             let mut rest = &chunk.ids[..];
             while let Some((head, after)) = rest.split_first_chunk::<6>() {
                 let [t0, t1, l0, l1, l2, l3] = *head;
                 let (id, after) = after.split_at(u32::from_le_bytes([l0, l1, l2, l3]) as usize);
-                written.ids.insert((TableNo(u16::from_le_bytes([t0, t1])), id.into()));
+                let table = TableNo(u16::from_le_bytes([t0, t1]));
+                if !written.whole.contains(&table) {
+                    written.ids.insert((table, id.into()));
+                }
                 rest = after;
             }
         }
-        let windows = self.windows.iter().filter(|(_, lsn)| *lsn > fork);
-        written.windows = windows.map(|(table, _)| *table).collect();
         Some(written)
     }
 
@@ -105,7 +108,7 @@ impl Journal {
     pub fn forget_above(&mut self, fork: Lsn) {
         self.chunks.retain(|chunk| chunk.highest <= fork);
         self.bytes = self.chunks.iter().map(|chunk| chunk.ids.len()).sum();
-        self.windows.retain(|(_, lsn)| *lsn <= fork);
+        self.whole.retain(|(_, lsn)| *lsn <= fork);
     }
 }
 
@@ -130,11 +133,14 @@ mod tests {
         let mut journal = journal(100);
         journal.write(Lsn(110), [(T, &b"a"[..]), (T, b"b")].into_iter());
         journal.write(Lsn(120), [(TableNo(1), &b""[..]), (T, b"b")].into_iter());
-        journal.window(T, Lsn(115));
         let written = journal.written_above(Lsn(110)).unwrap();
         assert_eq!(ids(&written), [&b"b"[..], b""]);
-        assert_eq!(written.windows, BTreeSet::from([T]));
         assert_eq!(ids(&journal.written_above(Lsn(100)).unwrap()), [&b"a"[..], b"b", b""]);
+        journal.whole(T, Lsn(115));
+        let written = journal.written_above(Lsn(110)).unwrap();
+        assert_eq!(ids(&written), [b""], "of a table that is read again no id need be looked up");
+        assert_eq!(written.whole, BTreeSet::from([T]));
+        assert_eq!(journal.written_above(Lsn(115)).unwrap().whole, BTreeSet::new());
         assert_eq!(journal.written_above(Lsn(120)), Some(Written::default()));
         journal.forget_above(Lsn(110));
         assert_eq!(journal.written_above(Lsn(110)), Some(Written::default()));

@@ -67,7 +67,7 @@ pub async fn backfill(
         tables: tables.clone(),
         client: client.clone(),
         dead_letters,
-        lookups: Lookups::new(&config, name.clone(), tables.clone()),
+        lookups: Lookups::new(&config, None, name.clone(), tables.clone()),
         require_alias: indices.iter().all(|index| index.is_alias),
         progress: progress.clone(),
         epochs: epochs.clone(),

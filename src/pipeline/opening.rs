@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::{Config, OnGap},
     model::Lsn,
-    sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore},
+    sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore, Stored},
     source::{self, replication::ReplicationConnection, slot},
 };
 use std::{
@@ -46,10 +46,15 @@ impl Session {
 
         let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
         // Before anything is made on a server that may not be ours.
-        let stored = state.checkpoint().await?;
-        if let Some(why) = stored.and_then(|stored| position::foreign(&stored.record, &server)) {
-            return Err(PipelineError::Gap(why));
+        if let Some(Stored { record, .. }) = state.checkpoint().await? {
+            if let Some(why) = position::foreign(&record, &server) {
+                return Err(PipelineError::Gap(why));
+            }
+            if position::is_replaced(&record, &server) {
+                return Err(PipelineError::Replaced { server: server.timeline, known: record.timeline });
+            }
         }
+        source::sql::check_timeline(&control, server.timeline).await?;
         let found = slot::find(&control, &config.postgres.slot).await?;
         prepare::check_slot(&config.postgres.slot, found.as_ref(), &server.database)?;
         let schemas = prepare::published(&control, &config, schemas).await?;
@@ -75,13 +80,18 @@ impl Session {
         }
         let log_end = source::position::log_end(&control).await?;
         let raised = state.high().await?.map(|stored| stored.record.lsn);
-        let high = {
+        let mut high = {
             let names = tables.iter().map(|table| table.schema.name.to_string()).collect();
             memory.lock().begin_session(names, raised, stored.as_ref())
         };
         let start = position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history, high);
-        let from = match &start {
-            Start::Continue(lsn) => {
+        // What a failover that lost commits has left in the indices, where this process wrote all of it.
+        let phantoms = match &start {
+            Start::Gap(Gap::Forked { at, from: Some(_), .. }) => memory.lock().journal.written_above(*at),
+            _ => None,
+        };
+        let from = match (&start, phantoms) {
+            (Start::Continue(lsn), _) => {
                 if epochs.repair.as_ref().is_some_and(|repair| repair.by_ids)
                     && memory.lock().phantoms.is_none()
                 {
@@ -94,15 +104,22 @@ impl Session {
                 }
                 *lsn
             }
-            Start::Foreign(why) => return Err(PipelineError::Gap(why.clone())),
-            Start::Gap(Gap::Forked { at, from: Some(from), .. })
-                if memory.lock().knows_written_above(*at) =>
-            {
+            (Start::Foreign(why), _) => return Err(PipelineError::Gap(why.clone())),
+            (Start::Replaced, _) => {
+                let known = stored.as_ref().map_or(0, |checkpoint| checkpoint.timeline);
+                return Err(PipelineError::Replaced { server: server.timeline, known });
+            }
+            (Start::Gap(Gap::Forked { at, from: Some(from), .. }), Some(written)) => {
                 plan_repair(&config, &state, &start, &mut epochs, true).await?;
-                let read_in_windows = memory.lock().forked(*at);
-                for table in work.iter_mut().filter(|work| read_in_windows.contains(&work.table)) {
-                    table.restart(&state, true).await?;
+                for table in &mut work {
+                    // A floor past the fork would stand above commits that are still to come.
+                    let floor = table.record.floor.is_some_and(|floor| floor.lsn > *at);
+                    if floor || written.whole.contains(&table.table) {
+                        table.restart(&state, true).await?;
+                    }
                 }
+                // Forgotten only now: until the tables are to be read again durably, another try must find the same.
+                memory.lock().forked(*at, written.ids);
                 *from
             }
             _ => {
@@ -115,6 +132,10 @@ impl Session {
                 acquire(&control, &slot_name, found.as_ref()).await?
             }
         };
+        if let Start::Gap(Gap::Forked { at, .. }) = &start {
+            // What lies above is to be repaired, and has versions of an epoch that is over.
+            high = *at;
+        }
         prepare::let_go_of_others(&state, &tables).await?;
         if epochs.list.is_worn_at(log_end.insert) {
             epochs.list.begin(log_end.insert)?;

@@ -23,6 +23,8 @@ pub enum Start {
     Gap(Gap),
     /// The checkpoint belongs to another source: stop, always.
     Foreign(String),
+    /// The server is a primary that a failover has replaced: wait until it knows.
+    Replaced,
 }
 
 /// A gap, with the positions on both sides.
@@ -90,6 +92,11 @@ pub fn foreign(checkpoint: &Checkpoint, server: &SystemIdentity) -> Option<Strin
     })
 }
 
+/// Is the server a primary that a failover has replaced, and that has not noticed? The checkpoint is of a later timeline.
+pub fn is_replaced(checkpoint: &Checkpoint, server: &SystemIdentity) -> bool {
+    checkpoint.timeline > server.timeline
+}
+
 /// May requests of a process that streamed before this one still be executed late? `is_own` knows this one's signature. Not where this process itself
 /// wrote the checkpoint last, nor after one that left with nothing in doubt.
 pub fn is_takeover(
@@ -119,6 +126,9 @@ pub fn start(
     };
     if let Some(why) = foreign(checkpoint, server) {
         return Start::Foreign(why);
+    }
+    if is_replaced(checkpoint, server) {
+        return Start::Replaced;
     }
     let lsn = checkpoint.lsn;
     if checkpoint.timeline != server.timeline {
@@ -252,6 +262,12 @@ pub(super) mod tests {
         assert_eq!(start(61, Some(slot(51))), forked(None), "the slot is past it");
         assert_eq!(start(61, None), forked(None));
         assert!(matches!(start(60, None), Start::Gap(Gap::SlotMissing { .. })), "other gaps still count");
+    }
+
+    #[test]
+    fn a_primary_that_a_failover_has_replaced_is_not_streamed_from() {
+        let later = Checkpoint { timeline: 2, ..checkpoint(50) };
+        assert_eq!(start(Some(&later), "s", Some(&slot(40)), &server(1), &[], Lsn(50)), Start::Replaced);
     }
 
     #[test]

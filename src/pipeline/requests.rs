@@ -1,10 +1,10 @@
 //! What the reader thread asks for, as it cannot do it itself: types from the catalog, and following a TRUNCATE (**M11**).
 
-use super::{error::PipelineError, reader::Request, tables::Tables};
+use super::{error::PipelineError, memory::Memory, reader::Request, tables::Tables};
 use crate::{
     ack::Hold,
     lanes::{Action, Change, Lanes, TableNo},
-    model::{Version, Xid},
+    model::{Epochs, Lsn, Version, Xid},
     sink::{self, Versions},
     source,
 };
@@ -23,6 +23,8 @@ pub(super) struct RequestHandler {
     pub(super) lanes: Arc<Lanes>,
     pub(super) tables: Arc<Tables>,
     pub(super) client: sink::Client,
+    pub(super) epochs: Epochs,
+    pub(super) memory: Arc<Memory>,
 }
 
 impl RequestHandler {
@@ -86,7 +88,9 @@ impl RequestHandler {
 
     async fn truncate(&self, tables: &[TableNo], xid: Xid, version: Version) -> Result<(), PipelineError> {
         self.flushed().await;
+        let committed = self.epochs.position(version).unwrap_or(Lsn::ZERO);
         for no in tables {
+            self.memory.lock().journal.whole(*no, committed);
             let table = self.tables.get(*no);
             let target = &table.target;
             let mut deleted = 0_u64;

@@ -137,7 +137,7 @@ impl Session {
             tables: self.tables.clone(),
             client: self.client.clone(),
             dead_letters: self.dead_letters,
-            lookups: Lookups::new(&self.config, name, self.tables.clone()),
+            lookups: Lookups::new(&self.config, Some(self.checkpoint.timeline), name, self.tables.clone()),
             require_alias: self.require_alias,
             progress: progress.clone(),
             epochs: self.epochs.list.clone(),
@@ -155,6 +155,7 @@ impl Session {
         }
         let bootstrap = Bootstrap {
             config: self.config.clone(),
+            timeline: self.checkpoint.timeline,
             state: state.clone(),
             client: self.client.clone(),
             tables: self.tables.clone(),
@@ -181,6 +182,8 @@ impl Session {
             lanes: lanes.clone(),
             tables: self.tables.clone(),
             client: self.client.clone(),
+            epochs: self.epochs.list.clone(),
+            memory: self.memory.clone(),
         };
         let mut handling = AbortOnDrop::spawn(handler.run(asked));
         let mut goal = None;

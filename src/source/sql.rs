@@ -70,6 +70,31 @@ pub async fn connect(
     Err(most_hopeful(failures))
 }
 
+/// Connects to the primary of `timeline`. During a failover an old primary may hold itself for one for a while; what is
+/// read there must not be taken for what the stream's server has.
+pub async fn connect_on(
+    config: &Postgres,
+    timeline: u32,
+    application_name: &str,
+) -> Result<Client, SourceError> {
+    let client = connect(config, None, application_name).await?;
+    check_timeline(&client, timeline).await?;
+    Ok(client)
+}
+
+/// Is `client` connected to the primary of `timeline`?
+pub async fn check_timeline(client: &Client, timeline: u32) -> Result<(), SourceError> {
+    // The first 8 hexadecimal digits of a WAL file's name are its timeline (docs: "WAL Internals").
+    let sql = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())";
+    let name = single_value(client, sql).await?.unwrap_or_default();
+    let found = name.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    match found {
+        Some(found) if found == timeline => Ok(()),
+        Some(found) => Err(SourceError::OtherTimeline { found, wanted: timeline }),
+        None => Err(SourceError::Protocol(format!("`{name}` as the name of a WAL file"))),
+    }
+}
+
 async fn connect_to(
     session: &Config,
     tls: Option<Arc<ClientConfig>>,
@@ -107,12 +132,15 @@ async fn run(connection: impl Future<Output = Result<(), tokio_postgres::Error>>
 }
 
 async fn in_recovery(client: &Client) -> Result<bool, SourceError> {
-    let answer = client.simple_query("SELECT pg_is_in_recovery()").await?;
-    let row = answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0),
+    Ok(single_value(client, "SELECT pg_is_in_recovery()").await?.as_deref() != Some("f"))
+}
+
+async fn single_value(client: &Client, sql: &str) -> Result<Option<String>, SourceError> {
+    let answer = client.simple_query(sql).await?;
+    Ok(answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
-    });
-    Ok(row != Some("f"))
+    }))
 }
 
 /// tokio-postgres keeps its kinds of errors to itself: TLS is told by the cause, login by the words.
