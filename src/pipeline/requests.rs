@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// Answers the reader's requests, one at a time.
 pub(super) struct RequestHandler {
-    pub(super) control: tokio_postgres::Client,
+    pub(super) control: Arc<tokio_postgres::Client>,
     pub(super) lanes: Arc<Lanes>,
     pub(super) tables: Arc<Tables>,
     pub(super) client: sink::Client,

@@ -51,7 +51,7 @@ pub async fn run(
             Err(error) => Err(error),
         };
         let error = match result {
-            Ok(End::Overflowed) if !stop.is_cancelled() => continue,
+            Ok(End::Overflowed | End::ServerLeft) if !stop.is_cancelled() => continue,
             Ok(end) => return Ok(end),
             Err(error) => error,
         };

@@ -47,8 +47,10 @@ const GUARDED_DELETES: usize = 200_000;
 /// About 40,000 deletes that wait to be sent once more.
 const REPEAT_BYTES: usize = 8 << 20;
 const TICK: Duration = Duration::from_millis(50);
-/// Time that an orderly stop has to finish what is in flight.
+/// Time that an orderly stop has for each of its steps.
 const DRAIN: Duration = Duration::from_secs(10);
+/// The same where PostgreSQL stops: it waits for us.
+const DRAIN_FOR_SERVER: Duration = Duration::from_secs(1);
 
 /// How a session ended in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,9 @@ pub enum End {
     /// **M5**: more deletes were in doubt than there is memory for. The stream begins again at the checkpoint, when
     /// nothing is in doubt any more.
     Overflowed,
+    /// PostgreSQL has ended the ordinary connection, as it does when it stops. It then waits until its walsenders have had
+    /// everything acknowledged, which may never be: what needs a lookup cannot be decided any more.
+    ServerLeft,
 }
 
 /// See the module.
@@ -177,8 +182,9 @@ impl Session {
             high,
         );
         let mut keeping = AbortOnDrop::spawn(keeper.run(drained.clone()));
+        let control = Arc::new(self.control);
         let handler = RequestHandler {
-            control: self.control,
+            control: control.clone(),
             lanes: lanes.clone(),
             tables: self.tables.clone(),
             client: self.client.clone(),
@@ -225,6 +231,10 @@ impl Session {
                         );
                         break End::Overflowed;
                     }
+                    if control.is_closed() {
+                        tracing::warn!("PostgreSQL has ended the connection of this session; leaving, as it may wait for that to stop");
+                        break End::ServerLeft;
+                    }
                     if !(filled && until_caught_up) {
                         continue;
                     }
@@ -248,24 +258,25 @@ impl Session {
                 () = tokio::time::sleep_until(until.into()) => {}
             }
         }
-        let deadline = Instant::now() + DRAIN;
+        let patience = if end == End::ServerLeft { DRAIN_FOR_SERVER } else { DRAIN };
+        let deadline = Instant::now() + patience;
         while !lanes.is_empty() && Instant::now() < deadline {
             tokio::time::sleep(TICK / 10).await;
         }
         if !lanes.is_empty() {
             tracing::warn!(
-                "OpenSearch did not answer within {} s; what is left is streamed again at the next start",
-                DRAIN.as_secs()
+                "not everything was answered within {} s; what is left is streamed again at the next start",
+                patience.as_secs()
             );
         }
         drained.cancel();
-        match tokio::time::timeout(DRAIN, &mut keeping.0).await {
+        match tokio::time::timeout(patience, &mut keeping.0).await {
             Ok(Ok(result)) => result?,
             Ok(Err(_)) => return Err(PipelineError::Ended("the checkpoint keeper")),
             Err(_) => tracing::warn!("the last checkpoint could not be written in time"),
         }
         stream.finish();
-        match tokio::time::timeout(DRAIN, reading).await {
+        match tokio::time::timeout(patience, reading).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the last acknowledgement may not have arrived"),
             Ok(Err(_)) | Err(_) => tracing::warn!("the reader did not leave in time"),

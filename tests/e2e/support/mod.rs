@@ -3,6 +3,7 @@
 pub(crate) mod opensearch;
 pub(crate) mod oracle;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod rng;
 pub(crate) mod servers;
 
@@ -53,7 +54,7 @@ impl Followed {
 impl World {
     /// Connects to the world's database.
     pub(crate) async fn connect(&self) -> Client {
-        connect(self.servers.pg_port, &self.name).await
+        connect_to(&self.servers, &self.name).await
     }
 
     /// Runs statements on a connection of their own.
@@ -98,10 +99,14 @@ impl World {
     /// The configuration that every test begins with; `more` are further sections.
     pub(crate) fn config(&self, tables: &[Followed], more: &str) -> String {
         let World { name, servers, .. } = self;
+        let hosts = match &servers.pg_hosts {
+            several if several.contains(',') => format!("[{several}]"),
+            one => one.clone(),
+        };
         let tables: String = tables.iter().map(|t| format!("  - {{ {} }}\n", t.yaml)).collect();
         format!(
             "name: {name}\n\
-             postgres: {{ host: 127.0.0.1, port: {}, database: {name}, user: postgres }}\n\
+             postgres: {{ host: {hosts}, port: {}, database: {name}, user: postgres }}\n\
              opensearch: {{ url: '{}', state_index: {name}-state, dead_letter_index: {name}-dead-letters }}\n\
              {more}\ntables:\n{tables}",
             servers.pg_port, servers.os_url
@@ -138,13 +143,28 @@ impl World {
 
 /// Connects as superuser, with the texts that ids are made of pinned.
 pub(crate) async fn connect(port: u16, database: &str) -> Client {
+    try_connect("127.0.0.1", port, database).await.unwrap()
+}
+
+/// Connects to the primary of `servers`.
+pub(crate) async fn connect_to(servers: &Servers, database: &str) -> Client {
+    try_connect(&servers.pg_hosts, servers.pg_port, database).await.unwrap()
+}
+
+/// Connects to the one of `hosts` that takes writes.
+pub(crate) async fn try_connect(
+    hosts: &str,
+    port: u16,
+    database: &str,
+) -> Result<Client, tokio_postgres::Error> {
     let options = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c extra_float_digits=1";
     let config = format!(
-        "host=127.0.0.1 port={port} user=postgres dbname={database} options='{options}' application_name=e2e"
+        "host={hosts} port={port} user=postgres dbname={database} options='{options}' application_name=e2e \
+         target_session_attrs=read-write connect_timeout=3"
     );
-    let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&config, NoTls).await?;
     tokio::spawn(connection);
-    client
+    Ok(client)
 }
 
 /// Runs a test in a world of its own on the shared servers.
@@ -160,7 +180,7 @@ pub(crate) async fn in_world_on(servers: Servers, schema: &str, test: impl Async
     std::fs::create_dir_all(&folder).unwrap();
     let os = OpenSearch::new(&servers.os_url);
     let world = World { name, servers, os, folder };
-    let admin = connect(world.servers.pg_port, "postgres").await;
+    let admin = connect_to(&world.servers, "postgres").await;
     admin.batch_execute(&format!("CREATE DATABASE {} TEMPLATE template0", world.name)).await.unwrap();
     world.sql(schema).await;
     let outcome = AssertUnwindSafe(test(&world)).catch_unwind().await;
@@ -173,6 +193,11 @@ pub(crate) async fn in_world_on(servers: Servers, schema: &str, test: impl Async
 /// Removes what a world has made; its processes have ended with the test.
 async fn remove(world: &World) {
     let name = &world.name;
+    world.os.delete_indices(name).await;
+    std::fs::remove_dir_all(&world.folder).unwrap();
+    if world.servers.is_private() {
+        return;
+    }
     let admin = connect(world.servers.pg_port, "postgres").await;
     let slots = format!("FROM pg_replication_slots WHERE database = '{name}'");
     admin
@@ -190,8 +215,6 @@ async fn remove(world: &World) {
     for row in admin.query(&roles, &[]).await.unwrap() {
         admin.batch_execute(&format!("DROP ROLE {}", row.get::<_, String>(0))).await.unwrap();
     }
-    world.os.delete_indices(name).await;
-    std::fs::remove_dir_all(&world.folder).unwrap();
 }
 
 /// Waits until `condition` holds; fails with `what` when it does not in time.
