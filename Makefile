@@ -1,10 +1,10 @@
 # Servers, caches and tools live in $PG2OS_DEV_HOME (/var/tmp/pg2os-dev), outside the checkout.
 
-.PHONY: help setup lint test demo bench clean
+.PHONY: help setup lint test failover demo bench clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
 setup: ## Install PostgreSQL, OpenSearch and what else tests and demo need (Debian 12, as root)
 	@tests/servers/setup.sh
@@ -17,6 +17,10 @@ lint: setup ## Format, compiler and clippy warnings, dependencies, documentation
 
 test: lint ## Everything: lint, then all tests against real servers
 	tests/servers/with-servers.sh cargo test --locked
+
+failover: setup ## Every kind of failover with a Patroni cluster, then ROUNDS=20 in a row (SEED=1); half an hour
+	PG2OS_FAILOVER_ROUNDS=$(ROUNDS) PG2OS_FAILOVER_SEED=$(SEED) tests/servers/with-servers.sh \
+	  cargo test --locked --test failover -- --include-ignored --test-threads=1 --nocapture
 
 demo: ## Follow a database under load and compare every row with every document (under 5 minutes)
 	@tests/demo/demo.sh

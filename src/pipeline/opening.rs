@@ -9,10 +9,10 @@ use super::{
     session::Session,
 };
 use crate::{
-    config::{Config, OnGap},
+    config::{Config, OnGap, Postgres},
     model::Lsn,
     sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore, Stored},
-    source::{self, replication::ReplicationConnection, slot},
+    source::{self, publication, replication::ReplicationConnection, slot},
 };
 use std::{
     sync::Arc,
@@ -29,7 +29,10 @@ impl Session {
     /// Whatever stands in the way, with its cure; [`PipelineError::SlotBusy`] where another instance streams.
     pub async fn open(config: Arc<Config>, memory: Arc<Memory>) -> Result<Self, PipelineError> {
         let application_name = format!("pg2os {}", config.name);
-        let control = source::sql::connect(&config.postgres, None, &application_name).await?;
+        let (control, host) = source::sql::connect_primary(&config.postgres, &application_name).await?;
+        // A session is of one server.
+        let postgres = Postgres { hosts: vec![host], ..config.postgres.clone() };
+        let config = Arc::new(Config { postgres, ..Config::clone(&config) });
         let client = sink::Client::new(&config.opensearch)?;
         client.info().await?;
         let version_num = prepare::check_server(&control).await?;
@@ -40,9 +43,15 @@ impl Session {
             let mut connection =
                 ReplicationConnection::connect(&settings.postgres, &name, Some(SERVER_TIMEOUT))?;
             let server = connection.identify_system()?;
-            Ok::<_, PipelineError>((connection, server))
+            let history = match connection.timeline_history(server.timeline) {
+                // The first timeline has none; of a later one somebody has removed it.
+                Err(error) if error.sqlstate() == Some("58P01") => vec![],
+                history => history?,
+            };
+            Ok::<_, PipelineError>((connection, server, history))
         });
-        let (mut connection, server) = connecting.await.map_err(|_| PipelineError::Ended("connecting"))??;
+        let (mut connection, server, history) =
+            connecting.await.map_err(|_| PipelineError::Ended("connecting"))??;
 
         let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
         // Before anything is made on a server that may not be ours.
@@ -58,6 +67,7 @@ impl Session {
         let found = slot::find(&control, &config.postgres.slot).await?;
         prepare::check_slot(&config.postgres.slot, found.as_ref(), &server.database)?;
         let schemas = prepare::published(&control, &config, schemas).await?;
+        let publications = publication::oids(&control, &config.postgres.publications).await?;
         let dead_letters =
             DeadLetters::open(&client, &config.opensearch.dead_letter_index, &config.name).await?;
         let Prepared { tables, mut work, indices } =
@@ -74,17 +84,21 @@ impl Session {
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
         }
-        let mut history = vec![];
-        if stored.as_ref().is_some_and(|c| c.timeline < server.timeline) {
-            history = connection.timeline_history(server.timeline)?;
-        }
         let log_end = source::position::log_end(&control).await?;
         let raised = state.high().await?.map(|stored| stored.record.lsn);
         let mut high = {
             let names = tables.iter().map(|table| table.schema.name.to_string()).collect();
             memory.lock().begin_session(names, raised, stored.as_ref())
         };
-        let start = position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history, high);
+        let start = position::start(
+            stored.as_ref(),
+            &slot_name,
+            found.as_ref(),
+            &server,
+            &history,
+            high,
+            &publications,
+        );
         // What a failover that lost commits has left in the indices, where this process wrote all of it.
         let phantoms = match &start {
             Start::Gap(Gap::Forked { at, from: Some(_), .. }) => memory.lock().journal.written_above(*at),
@@ -150,6 +164,8 @@ impl Session {
             system_identifier: server.system_id,
             database: server.database,
             timeline: server.timeline,
+            timeline_began: position::began(server.timeline, &history),
+            publications,
             fingerprint,
             lsn: from,
             high: None,
@@ -213,7 +229,8 @@ async fn plan_repair(
         }
         Gap::SlotMissing { checkpoint, .. }
         | Gap::SlotLost { checkpoint, .. }
-        | Gap::SlotAhead { checkpoint, .. } => *checkpoint,
+        | Gap::SlotAhead { checkpoint, .. }
+        | Gap::PublicationMade { checkpoint } => *checkpoint,
     };
     epochs.repair = Some(Repair { reason: gap.to_string(), lsn: at, by_ids });
     state.write_epochs(epochs).await?;

@@ -105,6 +105,14 @@ pub async fn tables_of(client: &Client, publication: &str) -> Result<Vec<TableNa
     Ok(rows.iter().map(|row| TableName { schema: row.get(0), name: row.get(1) }).collect())
 }
 
+/// `pg_publication.oid` of the publications, in order: one that was made again has another.
+pub async fn oids(client: &Client, publications: &[String]) -> Result<Vec<u32>> {
+    let sql =
+        "SELECT oid FROM pg_catalog.pg_publication WHERE pubname = ANY ($1::pg_catalog.text[]) ORDER BY oid";
+    let rows = client.query(sql, &[&publications]).await.doing(|| "looking for the publications".into())?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// Checks the publication without changing anything: `None` where it is as it must be. Nothing is proposed by which the
 /// application's own UPDATE or DELETE would fail.
 pub async fn inspect(

@@ -22,6 +22,23 @@ pub async fn connect(
     host: Option<&str>,
     application_name: &str,
 ) -> Result<Client, SourceError> {
+    Ok(connect_to_first(config, host, application_name).await?.0)
+}
+
+/// Connects to the first address of the configured hosts that is not in recovery; returns which host that was, so that
+/// what belongs together goes there at once, and waits for no host that is down.
+pub async fn connect_primary(
+    config: &Postgres,
+    application_name: &str,
+) -> Result<(Client, String), SourceError> {
+    connect_to_first(config, None, application_name).await
+}
+
+async fn connect_to_first(
+    config: &Postgres,
+    host: Option<&str>,
+    application_name: &str,
+) -> Result<(Client, String), SourceError> {
     let login = Login::read(config)?;
     let tls = tls::client_config(&config.tls)?;
     let mut session = Config::new();
@@ -59,7 +76,7 @@ pub async fn connect(
         for address in addresses {
             let attempt = connect_to(&session, tls.clone(), name, address, host.is_some());
             match timeout(CONNECT_TIMEOUT, Box::pin(attempt)).await {
-                Ok(Ok(client)) => return Ok(client),
+                Ok(Ok(client)) => return Ok((client, name.to_owned())),
                 Ok(Err(failure)) => failures.push(failure),
                 Err(_) => {
                     failures.push(SourceError::connecting(name, config.port, io::ErrorKind::TimedOut.into()));

@@ -10,6 +10,7 @@ mod changes;
 mod convergence;
 mod faults;
 mod gaps;
+mod instances;
 mod refusals;
 mod streams;
 mod support;

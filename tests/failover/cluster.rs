@@ -101,9 +101,10 @@ impl Cluster {
         self.is_whole(slot).await;
     }
 
-    /// Waits until all nodes stream and have `slot`.
+    /// Waits until all nodes stream and have `slot`, in a copy that may be used after a failover.
     pub(crate) async fn is_whole(&self, slot: &str) {
-        let slots = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'");
+        let slots =
+            format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND NOT temporary");
         let streaming = "SELECT count(*) FROM pg_stat_replication
                           WHERE state = 'streaming' AND application_name LIKE 'node%'";
         eventually("two replicas stream, and the slot is on every node", PATIENCE, async || {

@@ -14,7 +14,7 @@ mod scenario;
 mod support;
 
 use cluster::PATIENCE;
-use scenario::{HORIZON, Scenario, in_cluster};
+use scenario::{HORIZON, Scenario, in_cluster, in_cluster_with_failover_slots};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use support::rng::Rng;
@@ -103,10 +103,12 @@ async fn a_table_of_which_a_window_was_read_past_the_fork_is_read_again() {
         let leader = cluster.leader().await.unwrap();
         // The backfill begins when the replicas are cut off, and does not end.
         let scenario = Scenario::prepare(world, HORIZON).await;
+        world.sql(&format!("CREATE PUBLICATION {} FOR TABLE t", world.slot())).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         scenario.opensearch.hold_next_bulk();
         cluster.cut_replicas_off(leader).await;
         world.sql("INSERT INTO t SELECT g, 1, 'lost' FROM generate_series(100001, 102000) g").await;
-        let mut scenario = scenario.run(world, cluster).await;
+        let mut scenario = scenario.run(world, cluster);
         scenario.opensearch.holds_a_bulk().await;
         scenario.load(5);
         scenario.phantoms_arrive("").await;
@@ -115,6 +117,26 @@ async fn a_table_of_which_a_window_was_read_past_the_fork_is_read_again() {
         scenario.streams_again("kill -9 during the backfill", leader, fault).await;
         scenario.becomes_equal().await;
         scenario.has_not_logged(&["all tables are read again"]);
+        scenario.stop().await;
+    })
+    .await;
+}
+
+/// The publication itself is lost with the leader that it was made on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make failover"]
+async fn a_publication_that_is_lost_with_the_leader_is_made_again_and_all_tables_are_read() {
+    in_cluster(async |world, cluster| {
+        let leader = cluster.leader().await.unwrap();
+        cluster.cut_replicas_off(leader).await;
+        let mut scenario = Scenario::prepare(world, HORIZON).await.run(world, cluster);
+        scenario.load(14);
+        scenario.phantoms_arrive("").await;
+        let fault = Instant::now();
+        cluster.kill(leader);
+        scenario.streams_again("kill -9 that loses the publication", leader, fault).await;
+        scenario.pg2os.logs("all tables are read again").await;
+        scenario.becomes_equal().await;
         scenario.stop().await;
     })
     .await;
@@ -157,6 +179,33 @@ async fn a_leader_that_was_paused_and_goes_on_when_there_is_another_does_no_harm
         cluster.resume(leader);
         scenario.streams_again("SIGSTOP of the leader", leader, fault).await;
         tokio::time::sleep(Duration::from_secs(10)).await;
+        scenario.becomes_equal().await;
+        scenario.has_not_logged(&["all tables are read again"]);
+        scenario.stop().await;
+    })
+    .await;
+}
+
+/// The third node never hears of the second one's timeline, and gives its own the same number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make failover"]
+async fn two_leaders_in_turn_that_number_their_timelines_alike_are_told_apart() {
+    in_cluster(async |world, cluster| {
+        let mut scenario = Scenario::start(world, cluster, HORIZON).await;
+        let first = cluster.leader().await.unwrap();
+        let third = first % 3 + 1;
+        scenario.load(13);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cluster.pause(third);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cluster.kill(first);
+        let second = cluster.new_leader(first).await;
+        cluster.is_streamed_from(&world.slot()).await;
+        scenario.phantoms_arrive("on the second timeline").await;
+        let fault = Instant::now();
+        cluster.kill(second);
+        cluster.resume(third);
+        scenario.streams_again("a second leader is killed that nobody has followed", second, fault).await;
         scenario.becomes_equal().await;
         scenario.has_not_logged(&["all tables are read again"]);
         scenario.stop().await;
@@ -240,9 +289,29 @@ async fn a_slot_that_patroni_makes_again_is_a_gap_and_is_repaired() {
         world.sql(&format!("SELECT pg_drop_replication_slot('{slot}')")).await;
         world.sql("DELETE FROM t WHERE id % 3 = 0; UPDATE t SET n = -1 WHERE id % 3 = 1").await;
         cluster.is_whole(&slot).await;
-        let scenario = config.run(world, cluster).await;
+        let scenario = config.run(world, cluster);
         scenario.pg2os.logs("past the checkpoint").await;
         scenario.becomes_equal_now().await;
+        scenario.stop().await;
+    })
+    .await;
+}
+
+/// Nobody has to tell Patroni of such a slot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make failover"]
+async fn a_failover_slot_of_postgresql_18_is_followed_to_the_next_leader() {
+    in_cluster_with_failover_slots(async |world, cluster| {
+        let mut scenario = Scenario::start(world, cluster, HORIZON).await;
+        let leader = cluster.leader().await.unwrap();
+        scenario.load(12);
+        cluster.is_whole(&world.slot()).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let fault = Instant::now();
+        cluster.kill(leader);
+        scenario.streams_again("kill -9, failover slot of PostgreSQL 18", leader, fault).await;
+        scenario.becomes_equal().await;
+        scenario.has_not_logged(&["all tables are read again"]);
         scenario.stop().await;
     })
     .await;

@@ -3,8 +3,14 @@
 use crate::{
     cluster::{Cluster, Node},
     load::{Load, schema},
-    support::{Followed, World, eventually, in_world_on, process::Pg2os, proxy::Proxy, servers::Servers},
+    support::{
+        Followed, World, eventually, in_world_on,
+        process::Pg2os,
+        proxy::Proxy,
+        servers::{Servers, script},
+    },
 };
+use serde_json::json;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
@@ -17,13 +23,34 @@ pub(crate) const HORIZON: Duration = Duration::from_secs(1);
 /// A resync by a new process waits more than a minute before it sweeps.
 const RESYNC: Duration = Duration::from_secs(240);
 
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
 /// Runs a scenario with a cluster of its own, with a table and a permanent slot.
 pub(crate) async fn in_cluster(test: impl AsyncFnOnce(&World, &Cluster)) {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
     let _turn = ONE_AT_A_TIME.lock().await;
-    in_world_on(Servers::patroni(), &schema(), async |world| {
+    in_world_on(Servers::patroni(None), &schema(), async |world| {
         let cluster = Cluster::of(&world.servers);
         cluster.keep_slot(&world.slot(), &world.name).await;
+        test(world, &cluster).await;
+    })
+    .await;
+}
+
+/// The same with PostgreSQL 18, whose replicas follow the slot by themselves.
+pub(crate) async fn in_cluster_with_failover_slots(test: impl AsyncFnOnce(&World, &Cluster)) {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let found = script("postgres-complete-get.sh").output().unwrap();
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    let pgbin = String::from_utf8(found.stdout).unwrap();
+    in_world_on(Servers::patroni(Some(pgbin.trim())), &schema(), async |world| {
+        let cluster = Cluster::of(&world.servers);
+        cluster.configure(json!({"postgresql": {"parameters": {"sync_replication_slots": "on"}}})).await;
+        world
+            .sql(&format!(
+                "SELECT pg_create_logical_replication_slot('{}', 'pgoutput', false, false, true)",
+                world.slot()
+            ))
+            .await;
         test(world, &cluster).await;
     })
     .await;
@@ -56,7 +83,7 @@ pub(crate) struct Scenario<'a> {
 impl<'a> Scenario<'a> {
     /// pg2os has filled the index and streams.
     pub(crate) async fn start(world: &'a World, cluster: &'a Cluster, horizon: Duration) -> Scenario<'a> {
-        let scenario = Self::prepare(world, horizon).await.run(world, cluster).await;
+        let scenario = Self::prepare(world, horizon).await.run(world, cluster);
         scenario.pg2os.logs("the table is filled and live").await;
         // Patroni restarts the replicas for their first copy of a slot that moves.
         cluster.is_whole(&world.slot()).await;
@@ -169,7 +196,7 @@ impl<'a> Scenario<'a> {
 
 impl Prepared {
     /// Starts pg2os.
-    pub(crate) async fn run<'a>(self, world: &'a World, cluster: &'a Cluster) -> Scenario<'a> {
+    pub(crate) fn run<'a>(self, world: &'a World, cluster: &'a Cluster) -> Scenario<'a> {
         let Prepared { opensearch, network, tables, config } = self;
         let pg2os = world.start(&config, &["run"]);
         Scenario { pg2os, opensearch, network, tables, config, load: None, world, cluster }

@@ -27,6 +27,7 @@ struct State {
     holds_next: AtomicBool,
 }
 
+#[allow(dead_code)] // Some of it only the failover tests use.
 impl Proxy {
     /// Forwards connections to `address` to `server`.
     pub(crate) async fn start(address: SocketAddr, server: SocketAddr) -> Proxy {

@@ -59,13 +59,6 @@ impl Own {
         let name = format!("e2e-{}-{number}", std::process::id());
         PathBuf::from(variable("PG2OS_TEST_RUNDIR")).with_file_name(name)
     }
-
-    /// Below the shared servers, so that whoever stops those stops what an interrupted test left.
-    fn patroni_folder() -> PathBuf {
-        static COUNT: AtomicU16 = AtomicU16::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        PathBuf::from(variable("PG2OS_TEST_RUNDIR")).join(format!("patroni-{}-{number}", std::process::id()))
-    }
 }
 
 impl Servers {
@@ -101,10 +94,17 @@ impl Servers {
         Servers { pg_hosts: LOOPBACK.into(), pg_port, os_url: value("PG2OS_TEST_OS_URL"), own: Some(own) }
     }
 
-    /// A Patroni cluster of the test's own, and the shared OpenSearch.
-    pub(crate) fn patroni() -> Servers {
-        let own = Own { run: Own::patroni_folder(), stop: "patroni-down.sh" };
-        run(script("patroni-up.sh").arg(&own.run));
+    /// A Patroni cluster of the test's own, and the shared OpenSearch. Below the shared servers' folder, so that whoever
+    /// stops those stops what an interrupted test left.
+    #[allow(dead_code)] // It is for `tests/failover`.
+    pub(crate) fn patroni(pgbin: Option<&str>) -> Servers {
+        static COUNT: AtomicU16 = AtomicU16::new(0);
+        let name = format!("patroni-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let own =
+            Own { run: PathBuf::from(variable("PG2OS_TEST_RUNDIR")).join(name), stop: "patroni-down.sh" };
+        let mut up = script("patroni-up.sh");
+        up.arg(&own.run).envs(pgbin.map(|folder| ("PGBIN", folder)));
+        run(&mut up);
         let env = std::fs::read_to_string(own.run.join("env")).unwrap();
         let port = env.lines().find_map(|line| line.strip_prefix("PATRONI_PG_PORT=")).unwrap();
         Servers {
