@@ -17,6 +17,9 @@ use tokio_postgres::Client;
 /// A failover takes 20 s at least; a busy machine needs a multiple.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 
+/// A node that a test has stopped takes connections and does not answer.
+const LOGIN: Duration = Duration::from_secs(3);
+
 /// Number of a node, from 1.
 pub(crate) type Node = u8;
 
@@ -71,11 +74,9 @@ impl Cluster {
 
     /// Connects to a node, standby or not.
     pub(crate) async fn connect(&self, node: Node, database: &str) -> Option<Client> {
-        let config = format!(
-            "host=127.0.0.{node} port={} user=postgres dbname={database} connect_timeout=3",
-            self.pg_port
-        );
-        let (client, connection) = tokio_postgres::connect(&config, tokio_postgres::NoTls).await.ok()?;
+        let config = format!("host=127.0.0.{node} port={} user=postgres dbname={database}", self.pg_port);
+        let connecting = tokio_postgres::connect(&config, tokio_postgres::NoTls);
+        let (client, connection) = tokio::time::timeout(LOGIN, connecting).await.ok()?.ok()?;
         tokio::spawn(connection);
         Some(client)
     }
@@ -201,7 +202,7 @@ impl Cluster {
     }
 
     /// Connects to the node that takes writes.
-    pub(crate) async fn try_connect(&self, database: &str) -> Result<Client, tokio_postgres::Error> {
+    pub(crate) async fn try_connect(&self, database: &str) -> Result<Client, String> {
         try_connect("127.0.0.1,127.0.0.2,127.0.0.3", self.pg_port, database).await
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         servers::{Servers, script},
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
@@ -129,7 +129,8 @@ impl<'a> Scenario<'a> {
         world.sql("UPDATE t SET n = -5 WHERE id < 50; DELETE FROM t WHERE id BETWEEN 50 AND 100").await;
         world
             .eventually("what is going to be lost is in the index", async || {
-                world.os.document(index, &id.to_string()).await.is_some()
+                // A new index may not answer yet.
+                world.os.ask("GET", &format!("/{index}/_doc/{id}"), Value::Null).await.0 == 200
             })
             .await;
     }

