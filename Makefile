@@ -1,6 +1,6 @@
 # Servers, caches and tools live in $PG2OS_DEV_HOME (/var/tmp/pg2os-dev), outside the checkout.
 
-.PHONY: help setup lint test test-matrix fuzz demo bench clean
+.PHONY: help setup lint test test-matrix failover fuzz demo bench clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -24,6 +24,10 @@ test-matrix: setup ## The tests that depend on the version of PostgreSQL, on the
 
 fuzz: ## 10 million runs of each fuzz target (nightly Rust, hours); RUNS=100000 or TARGETS="arrays json" for less
 	@tests/fuzz/fuzz.sh $(TARGETS)
+
+failover: setup ## Every kind of failover with a Patroni cluster, then ROUNDS=20 in a row (SEED=1); half an hour
+	PG2OS_FAILOVER_ROUNDS=$(ROUNDS) PG2OS_FAILOVER_SEED=$(SEED) tests/servers/with-servers.sh \
+	  cargo test --locked --test failover -- --include-ignored --test-threads=1 --nocapture
 
 demo: ## Follow a database under load and compare every row with every document (under 5 minutes)
 	@tests/demo/demo.sh

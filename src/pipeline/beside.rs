@@ -91,7 +91,7 @@ impl Beside {
             tables: tables.clone(),
             client,
             letters,
-            lookups: Lookups::new(&config, name.clone(), tables.clone()),
+            lookups: Lookups::new(&config, None, name.clone(), tables.clone()),
             require_alias: indices.iter().all(|index| index.is_alias),
             progress: progress.clone(),
             epochs: epochs.clone(),

@@ -82,6 +82,8 @@ impl Work {
 pub struct Bootstrap {
     /// Settings.
     pub config: Arc<Config>,
+    /// Timeline of the stream.
+    pub timeline: u32,
     /// State documents.
     pub state: Arc<StateStore>,
     /// OpenSearch.
@@ -123,10 +125,12 @@ impl Bootstrap {
             return Ok(());
         }
         let name = format!("pg2os {} windows", self.config.name);
-        let primary = source::sql::connect(&self.config.postgres, None, &name).await?;
+        let primary = source::sql::connect_on(&self.config.postgres, self.timeline, &name).await?;
         // Burned anew in every session: what an earlier one streamed, deletes included, is visible to every window of
         // this one, so its guards need not be remembered.
         let floor = floor::take_floor(&primary).await?;
+        // M8: from here on versions above the floor's may be given out.
+        self.high.cover(floor.lsn).await;
         floor::wait_until_visible(&primary, floor.burned).await?;
         if let Some(phantoms) = phantoms {
             phantoms::repair(&self, &primary, floor.lsn, &phantoms).await?;
@@ -278,7 +282,7 @@ impl Shared {
                 // Taken out, so that whatever interrupts a COPY drops its connection.
                 let connected = match client.take() {
                     Some(client) => client,
-                    None => source::sql::connect(&config.postgres, None, &name).await?,
+                    None => source::sql::connect_on(&config.postgres, self.bootstrap.timeline, &name).await?,
                 };
                 if self.read_window(&connected, &job).await? {
                     client = Some(connected);
@@ -299,7 +303,7 @@ impl Shared {
         let read = floor::snapshot(client).await?;
         let open = opening.opened(read.snapshot.xmin);
         floor::wait_flushed(&self.primary, &read).await?;
-        bootstrap.memory.lock().journal.window(job.table, read.lsn);
+        bootstrap.memory.lock().journal.whole(job.table, read.lsn);
         bootstrap.high.cover(read.lsn).await;
         let window = WindowRows::new(read.snapshot, version);
         let reading = WindowReading {

@@ -35,6 +35,17 @@ pub enum PipelineError {
         /// The process that holds it.
         pid: i32,
     },
+    /// A primary that a failover has replaced, and that has not noticed.
+    #[error(
+        "PostgreSQL is on timeline {server}, but the indices already follow timeline {known}: this server was replaced by a \
+         failover and does not know it yet; if it was set back on purpose, remove the pipeline's documents from the state index"
+    )]
+    Replaced {
+        /// Timeline of the server.
+        server: u32,
+        /// Timeline of the checkpoint.
+        known: u32,
+    },
     /// Settings that cannot work, all of one kind at once.
     #[error("{0}")]
     Configuration(String),
@@ -118,9 +129,9 @@ impl PipelineError {
             E::Query(error) => query(error),
             // Another instance was quicker: it has, or is about to take, the slot.
             E::Sink(SinkError::Superseded { .. }) => Meaning::Busy,
-            E::Reader(ReaderError::Silent(_) | ReaderError::Paused(_)) | E::Redefined(_) => {
-                Meaning::Transient
-            }
+            E::Replaced { .. }
+            | E::Redefined(_)
+            | E::Reader(ReaderError::Silent(_) | ReaderError::Paused(_)) => Meaning::Transient,
             E::Sink(error) => match error.class() {
                 sink::Class::Transient => Meaning::Transient,
                 sink::Class::Fatal => Meaning::NeedsCure,

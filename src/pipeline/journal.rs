@@ -17,7 +17,7 @@ pub struct Journal {
     bytes: usize,
     /// Everything that was written of commits above this is here; `None` before the first session.
     reaches: Option<Lsn>,
-    windows: Vec<(TableNo, Lsn)>,
+    whole: Vec<(TableNo, Lsn)>,
 }
 
 /// The ids of one batch.
@@ -34,10 +34,10 @@ pub(super) type Ids = BTreeSet<(TableNo, Box<[u8]>, Box<[u8]>)>;
 /// What was written past a position.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Documents, at least those that were written past it.
+    /// Tables that are not known by their ids: a window of them was read past it, or they were emptied.
+    pub whole: BTreeSet<TableNo>,
+    /// Documents of the others, at least those that were written past it.
     pub ids: Ids,
-    /// Tables of which a window was read past it.
-    pub windows: BTreeSet<TableNo>,
 }
 
 impl Journal {
@@ -79,11 +79,12 @@ impl Journal {
         }
     }
 
-    /// A window of `table` was read, in a snapshot of which everything lies at or before `lsn`.
-    pub fn window(&mut self, table: TableNo, lsn: Lsn) {
-        match self.windows.iter_mut().find(|(known, _)| *known == table) {
+    /// A window of `table` was read, in a snapshot of which everything lies at or before `lsn`; or it was emptied by a
+    /// TRUNCATE that committed there.
+    pub fn whole(&mut self, table: TableNo, lsn: Lsn) {
+        match self.whole.iter_mut().find(|(known, _)| *known == table) {
             Some((_, known)) => *known = (*known).max(lsn),
-            None => self.windows.push((table, lsn)),
+            None => self.whole.push((table, lsn)),
         }
     }
 
@@ -92,19 +93,21 @@ impl Journal {
         if self.reaches.is_none_or(|reaches| reaches > fork) {
             return None;
         }
-        let mut written = Written::default();
+        let whole = self.whole.iter().filter(|(_, lsn)| *lsn > fork).map(|(table, _)| *table).collect();
+        let mut written = Written { whole, ids: Ids::new() };
         for chunk in self.chunks.iter().filter(|chunk| chunk.highest > fork) {
             let mut rest = &chunk.ids[..];
             while let Some((head, after)) = rest.split_first_chunk::<10>() {
                 let [t0, t1, i0, i1, i2, i3, r0, r1, r2, r3] = *head;
                 let (id, after) = after.split_at(u32::from_le_bytes([i0, i1, i2, i3]) as usize);
                 let (routing, after) = after.split_at(u32::from_le_bytes([r0, r1, r2, r3]) as usize);
-                written.ids.insert((TableNo(u16::from_le_bytes([t0, t1])), id.into(), routing.into()));
+                let table = TableNo(u16::from_le_bytes([t0, t1]));
+                if !written.whole.contains(&table) {
+                    written.ids.insert((table, id.into(), routing.into()));
+                }
                 rest = after;
             }
         }
-        let windows = self.windows.iter().filter(|(_, lsn)| *lsn > fork);
-        written.windows = windows.map(|(table, _)| *table).collect();
         Some(written)
     }
 
@@ -112,7 +115,7 @@ impl Journal {
     pub fn forget_above(&mut self, fork: Lsn) {
         self.chunks.retain(|chunk| chunk.highest <= fork);
         self.bytes = self.chunks.iter().map(|chunk| chunk.ids.len()).sum();
-        self.windows.retain(|(_, lsn)| *lsn <= fork);
+        self.whole.retain(|(_, lsn)| *lsn <= fork);
     }
 }
 
@@ -137,11 +140,14 @@ mod tests {
         let mut journal = journal(100);
         journal.write(Lsn(110), [(T, &b"a"[..], &b"r"[..]), (T, b"b", b"")].into_iter());
         journal.write(Lsn(120), [(TableNo(1), &b""[..], &b""[..]), (T, b"b", b"")].into_iter());
-        journal.window(T, Lsn(115));
         let written = journal.written_above(Lsn(110)).unwrap();
         assert_eq!(ids(&written), [&b"b"[..], b""]);
-        assert_eq!(written.windows, BTreeSet::from([T]));
         assert_eq!(ids(&journal.written_above(Lsn(100)).unwrap()), [&b"a"[..], b"b", b""]);
+        journal.whole(T, Lsn(115));
+        let written = journal.written_above(Lsn(110)).unwrap();
+        assert_eq!(ids(&written), [b""], "of a table that is read again no id need be looked up");
+        assert_eq!(written.whole, BTreeSet::from([T]));
+        assert_eq!(journal.written_above(Lsn(115)).unwrap().whole, BTreeSet::new());
         assert_eq!(journal.written_above(Lsn(120)), Some(Written::default()));
         journal.forget_above(Lsn(110));
         assert_eq!(journal.written_above(Lsn(110)), Some(Written::default()));

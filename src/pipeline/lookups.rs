@@ -73,6 +73,7 @@ type Current = (Vec<u8>, Result<Vec<u8>, (String, Vec<u8>)>);
 #[derive(Debug)]
 pub struct Lookups {
     config: Postgres,
+    timeline: Option<u32>,
     application_name: String,
     primary: Mutex<Primary>,
     tables: Arc<Tables>,
@@ -80,11 +81,17 @@ pub struct Lookups {
 }
 
 impl Lookups {
-    /// Lookups of `tables`; connects when first needed.
-    pub fn new(config: &Config, application_name: String, tables: Arc<Tables>) -> Self {
+    /// Lookups of `tables`; connects when first needed, to the primary of `timeline` where a stream is of one.
+    pub fn new(
+        config: &Config,
+        timeline: Option<u32>,
+        application_name: String,
+        tables: Arc<Tables>,
+    ) -> Self {
         let max_document_bytes = config.bulk.max_document_bytes;
         Lookups {
             config: config.postgres.clone(),
+            timeline,
             application_name,
             primary: Mutex::default(),
             tables,
@@ -127,7 +134,12 @@ impl Lookups {
     async fn connected(&self, client: &mut Option<Client>) -> Result<Client, LookupError> {
         match client.take() {
             Some(client) if !client.is_closed() => Ok(client),
-            _ => Ok(source::sql::connect(&self.config, None, &self.application_name).await?),
+            _ => Ok(match self.timeline {
+                Some(timeline) => {
+                    source::sql::connect_on(&self.config, timeline, &self.application_name).await?
+                }
+                None => source::sql::connect(&self.config, None, &self.application_name).await?,
+            }),
         }
     }
 

@@ -6,12 +6,10 @@ use super::{
     journal::{Ids, Journal},
 };
 use crate::{
-    lanes::TableNo,
     model::Lsn,
     sink::{Checkpoint, StoppedHigh},
 };
 use std::{
-    collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -50,19 +48,11 @@ impl Remembered {
         high
     }
 
-    /// Is everything known that was written of commits above `fork`?
-    pub fn knows_written_above(&self, fork: Lsn) -> bool {
-        self.journal.written_above(fork).is_some()
-    }
-
-    /// The server left the known timeline at `fork`: what was written past it is to be looked up again. Returns the
-    /// tables of which windows were read past it.
-    pub fn forked(&mut self, fork: Lsn) -> BTreeSet<TableNo> {
-        let written = self.journal.written_above(fork).unwrap_or_default();
+    /// The server left the known timeline at `fork`: `ids`, which were written past it, are to be looked up again.
+    pub fn forked(&mut self, fork: Lsn, ids: Ids) {
         self.journal.forget_above(fork);
         self.high = None;
-        self.phantoms.get_or_insert_default().extend(written.ids);
-        written.windows
+        self.phantoms.get_or_insert_default().extend(ids);
     }
 }
 

@@ -13,10 +13,10 @@ use super::{
     watch,
 };
 use crate::{
-    config::{Config, OnGap},
+    config::{Config, OnGap, Postgres},
     model::Lsn,
-    sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore},
-    source::{self, replication::ReplicationConnection, slot},
+    sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore, Stored},
+    source::{self, publication, replication::ReplicationConnection, slot},
 };
 use std::{
     sync::Arc,
@@ -33,7 +33,10 @@ impl Session {
     /// Whatever stands in the way, with its cure; [`PipelineError::SlotBusy`] where another instance streams.
     pub async fn open(config: Arc<Config>, memory: Arc<Memory>) -> Result<Self, PipelineError> {
         let application_name = format!("pg2os {}", config.name);
-        let control = source::sql::connect(&config.postgres, None, &application_name).await?;
+        let (control, host) = source::sql::connect_primary(&config.postgres, &application_name).await?;
+        // A session is of one server.
+        let postgres = Postgres { hosts: vec![host], ..config.postgres.clone() };
+        let config = Arc::new(Config { postgres, ..Config::clone(&config) });
         let client = sink::Client::new(&config.opensearch)?;
         client.info().await?;
         let version_num = schemas::check_server(&control).await?;
@@ -49,19 +52,34 @@ impl Session {
             let mut connection =
                 ReplicationConnection::connect(&settings.postgres, &name, Some(SERVER_TIMEOUT))?;
             let server = connection.identify_system()?;
-            Ok::<_, PipelineError>((connection, server))
+            let history = match connection.timeline_history(server.timeline) {
+                // The first timeline has none; of a later one somebody has removed it.
+                Err(error) if error.sqlstate() == Some("58P01") => vec![],
+                history => history?,
+            };
+            Ok::<_, PipelineError>((connection, server, history))
         });
-        let (mut connection, server) = connecting.await.map_err(|_| PipelineError::Ended("connecting"))??;
+        let (mut connection, server, history) =
+            connecting.await.map_err(|_| PipelineError::Ended("connecting"))??;
 
         let state = StateStore::open(&client, &config.opensearch.state_index, &config.name).await?;
         // Before anything is made on a server that may not be ours.
-        let stored = state.checkpoint().await?;
-        if let Some(why) = stored.and_then(|stored| position::foreign(&stored.record, &server)) {
-            return Err(PipelineError::Gap(why));
+        if let Some(Stored { record, .. }) = state.checkpoint().await? {
+            if let Some(why) = position::foreign(&record, &server) {
+                return Err(PipelineError::Gap(why));
+            }
+            if position::is_replaced(&record, &server) {
+                return Err(PipelineError::Replaced { server: server.timeline, known: record.timeline });
+            }
         }
+        source::sql::check_timeline(&control, server.timeline).await?;
         let found = slot::find(&control, &config.postgres.slot).await?;
         schemas::check_slot(&config.postgres.slot, found.as_ref(), &server.database)?;
         let (schemas, publications) = published(&control, &config, schemas).await?;
+        let made = publication::oids(&control).await?;
+        let streamed =
+            made.iter().filter(|(_, name)| publications.contains(name)).map(|(oid, _)| *oid).collect();
+        let made: Vec<u32> = made.iter().map(|(oid, _)| *oid).collect();
         let shapes = watch::shapes(&control, &config).await?;
         for (shape, schema) in shapes.iter().zip(&schemas) {
             watch::same_columns(shape, schema)?;
@@ -82,19 +100,21 @@ impl Session {
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
         }
-        let mut history = vec![];
-        if stored.as_ref().is_some_and(|c| c.timeline < server.timeline) {
-            history = connection.timeline_history(server.timeline)?;
-        }
         let log_end = source::position::log_end(&control).await?;
         let raised = state.high().await?.map(|stored| stored.record.lsn);
-        let high = {
+        let mut high = {
             let names = tables.iter().map(|table| table.schema.name.to_string()).collect();
             memory.lock().begin_session(names, raised, stored.as_ref())
         };
-        let start = position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history, high);
-        let from = match &start {
-            Start::Continue(lsn) => {
+        let start =
+            position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history, high, &made);
+        // What a failover that lost commits has left in the indices, where this process wrote all of it.
+        let phantoms = match &start {
+            Start::Gap(Gap::Forked { at, from: Some(_), .. }) => memory.lock().journal.written_above(*at),
+            _ => None,
+        };
+        let from = match (&start, phantoms) {
+            (Start::Continue(lsn), _) => {
                 if epochs.repair.as_ref().is_some_and(|repair| repair.by_ids)
                     && memory.lock().phantoms.is_none()
                 {
@@ -107,15 +127,22 @@ impl Session {
                 }
                 *lsn
             }
-            Start::Foreign(why) => return Err(PipelineError::Gap(why.clone())),
-            Start::Gap(Gap::Forked { at, from: Some(from), .. })
-                if memory.lock().knows_written_above(*at) =>
-            {
+            (Start::Foreign(why), _) => return Err(PipelineError::Gap(why.clone())),
+            (Start::Replaced, _) => {
+                let known = stored.as_ref().map_or(0, |checkpoint| checkpoint.timeline);
+                return Err(PipelineError::Replaced { server: server.timeline, known });
+            }
+            (Start::Gap(Gap::Forked { at, from: Some(from), .. }), Some(written)) => {
                 plan_repair(&config, &state, &start, &mut epochs, true).await?;
-                let read_in_windows = memory.lock().forked(*at);
-                for table in work.iter_mut().filter(|work| read_in_windows.contains(&work.table)) {
-                    table.restart(&state, true).await?;
+                for table in &mut work {
+                    // A floor past the fork would stand above commits that are still to come.
+                    let floor = table.record.floor.is_some_and(|floor| floor.lsn > *at);
+                    if floor || written.whole.contains(&table.table) {
+                        table.restart(&state, true).await?;
+                    }
                 }
+                // Forgotten only now: until the tables are to be read again durably, another try must find the same.
+                memory.lock().forked(*at, written.ids);
                 *from
             }
             _ => {
@@ -128,6 +155,10 @@ impl Session {
                 acquire(&control, &slot_name, found.as_ref()).await?
             }
         };
+        if let Start::Gap(Gap::Forked { at, .. }) = &start {
+            // What lies above is to be repaired, and has versions of an epoch that is over.
+            high = *at;
+        }
         prepare::let_go_of_others(&state, &tables).await?;
         for (table, work) in tables.iter_mut().zip(&work) {
             table.read_above = work.record.floor.map_or(log_end.insert, |floor| floor.lsn);
@@ -146,6 +177,8 @@ impl Session {
             system_identifier: server.system_id,
             database: server.database,
             timeline: server.timeline,
+            timeline_began: position::began(server.timeline, &history),
+            publications: streamed,
             fingerprint,
             lsn: from,
             high: None,
@@ -209,7 +242,8 @@ async fn plan_repair(
         }
         Gap::SlotMissing { checkpoint, .. }
         | Gap::SlotLost { checkpoint, .. }
-        | Gap::SlotAhead { checkpoint, .. } => *checkpoint,
+        | Gap::SlotAhead { checkpoint, .. }
+        | Gap::PublicationMade { checkpoint } => *checkpoint,
     };
     epochs.repair = Some(Repair { reason: gap.to_string(), lsn: at, by_ids });
     state.write_epochs(epochs).await?;

@@ -7,7 +7,7 @@ use crate::{
     lanes::{Action, Change, WindowRows},
     map::{IdBuffers, key_of_plain},
     model::Lsn,
-    source::{floor, lookup},
+    source::{self, floor, lookup},
 };
 use std::{collections::HashSet, time::Duration};
 use tokio_postgres::Client;
@@ -53,10 +53,28 @@ async fn look_up(
 ) -> Result<bool, PipelineError> {
     let schema = &table.schema;
     let columns: Vec<&str> = schema.columns.iter().map(|c| c.name.as_str()).collect();
-    let keys: Vec<_> = documents.iter().filter_map(|(id, _)| key_of_plain(id, table.spec.id.len())).collect();
-    let sql = lookup::lookup_sql(schema, &columns, &table.spec.id, schema.row_filter.as_deref(), &keys)?;
-    let found = lookup::lookup(primary, &sql).await?;
+    let mut keys: Vec<_> =
+        documents.iter().filter_map(|(id, _)| key_of_plain(id, table.spec.id.len())).collect();
+    let found = loop {
+        let filter = schema.row_filter.as_deref();
+        let sql = lookup::lookup_sql(schema, &columns, &table.spec.id, filter, &keys)?;
+        match lookup::lookup(primary, &sql).await {
+            // One of them is no value of the key's type, as the id of a document that was swept may not be.
+            Err(error) if error.is_data_exception() && !keys.is_empty() => {
+                primary.batch_execute("ROLLBACK").await.map_err(source::SourceError::from)?;
+                if let (first @ [_, ..], rest) = documents.split_at(documents.len() / 2) {
+                    let first = Box::pin(look_up(bootstrap, primary, floor, table, first)).await?;
+                    return Ok(first && Box::pin(look_up(bootstrap, primary, floor, table, rest)).await?);
+                }
+                // It has no row.
+                keys.clear();
+            }
+            found => break found?,
+        }
+    };
     floor::wait_flushed(primary, &found.read).await?;
+    let written = documents.iter().map(|(id, routing)| (table.target.table, *id, *routing));
+    bootstrap.memory.lock().journal.write(found.read.lsn, written);
     bootstrap.high.cover(found.read.lsn).await;
 
     let version = bootstrap.epochs.floor_version(floor)?;

@@ -23,6 +23,8 @@ pub enum Start {
     Gap(Gap),
     /// The checkpoint belongs to another source: stop, always.
     Foreign(String),
+    /// The server is a primary that a failover has replaced: wait until it knows.
+    Replaced,
 }
 
 /// A gap, with the positions on both sides.
@@ -60,9 +62,17 @@ pub enum Gap {
         /// Checkpoint.
         checkpoint: Lsn,
     },
+    /// A publication was dropped and made again, or was lost in a failover: changes in between are not in the stream.
+    #[error(
+        "a publication is not the one that was streamed from: it was dropped and made again, and the indices hold everything up to {checkpoint} only"
+    )]
+    PublicationMade {
+        /// Checkpoint.
+        checkpoint: Lsn,
+    },
     /// The timeline of the checkpoint was left behind by a failover.
     #[error(
-        "the server is on timeline {now}, which left timeline {then} at {at}; the indices may hold changes of {then} up to {high}, and those past {at} no longer exist"
+        "the server is on timeline {now}, whose history left timeline {then} at {at}; the indices may hold changes of {then} up to {high}, and those past {at} no longer exist"
     )]
     Forked {
         /// Timeline of the checkpoint.
@@ -90,6 +100,11 @@ pub fn foreign(checkpoint: &Checkpoint, server: &SystemIdentity) -> Option<Strin
     })
 }
 
+/// Is the server a primary that a failover has replaced, and that has not noticed? The checkpoint is of a later timeline.
+pub fn is_replaced(checkpoint: &Checkpoint, server: &SystemIdentity) -> bool {
+    checkpoint.timeline > server.timeline
+}
+
 /// May requests of a process that streamed before this one still be executed late? `is_own` knows this one's signature. Not where this process itself
 /// wrote the checkpoint last, nor after one that left with nothing in doubt.
 pub fn is_takeover(
@@ -100,8 +115,30 @@ pub fn is_takeover(
     checkpoint.map_or(slot_exists, |stored| !stored.record.settled && !is_own(&stored.owner))
 }
 
-/// Decides how to start. `history` is the history of the server's timeline, read where it is above the checkpoint's;
-/// `high` is the highest position whose content may be in the indices (**M7**).
+/// Where `timeline` began, as the history of a later one, or its own, says; 0/0 for the first.
+pub fn began(timeline: u32, history: &[TimelineSwitch]) -> Lsn {
+    history.iter().rfind(|switch| switch.timeline < timeline).map_or(Lsn::ZERO, |switch| switch.switched_at)
+}
+
+/// Where the server's history left that of the checkpoint; 0/0 where that is not known, `None` where it is still the same.
+fn fork(checkpoint: &Checkpoint, server: &SystemIdentity, history: &[TimelineSwitch]) -> Option<Lsn> {
+    let mut left = None;
+    if checkpoint.timeline != server.timeline {
+        let switch = history.iter().find(|switch| switch.timeline == checkpoint.timeline);
+        let Some(switch) = switch else { return Some(Lsn::ZERO) };
+        left = Some(switch.switched_at);
+    }
+    // Standbys that were promoted one after the other, and never heard of each other, give their timelines one number.
+    let (known, found) = (checkpoint.timeline_began, began(checkpoint.timeline, history));
+    if known != found && known.min(found) > Lsn::ZERO {
+        return Some(known.min(found));
+    }
+    left
+}
+
+/// Decides how to start. `history` is the history of the server's timeline, empty for the first and where it is not known;
+/// `high` is the highest position whose content may be in the indices (**M7**); `publications` are the numbers
+/// of all that there are: one that was made again has another.
 pub fn start(
     checkpoint: Option<&Checkpoint>,
     slot_name: &str,
@@ -109,6 +146,7 @@ pub fn start(
     server: &SystemIdentity,
     history: &[TimelineSwitch],
     high: Lsn,
+    publications: &[u32],
 ) -> Start {
     let Some(checkpoint) = checkpoint else {
         return match slot {
@@ -120,23 +158,27 @@ pub fn start(
     if let Some(why) = foreign(checkpoint, server) {
         return Start::Foreign(why);
     }
+    if is_replaced(checkpoint, server) {
+        return Start::Replaced;
+    }
     let lsn = checkpoint.lsn;
-    if checkpoint.timeline != server.timeline {
-        let at = history.iter().find(|switch| switch.timeline == checkpoint.timeline);
-        let at = at.map_or(Lsn::ZERO, |switch| switch.switched_at);
-        if at < high {
-            let from = lsn.min(at);
-            let goes_on = |slot: &&SlotState| {
-                !slot.is_lost() && slot.confirmed_flush_lsn.is_some_and(|confirmed| confirmed <= from)
-            };
-            return Start::Gap(Gap::Forked {
-                then: checkpoint.timeline,
-                now: server.timeline,
-                at,
-                high,
-                from: slot.filter(goes_on).map(|_| from),
-            });
-        }
+    let known = &checkpoint.publications[..];
+    let other_publication = known.iter().any(|oid| !publications.contains(oid));
+    if let Some(at) = fork(checkpoint, server, history)
+        && at < high
+    {
+        let from = lsn.min(at);
+        let goes_on = |slot: &&SlotState| {
+            let confirmed = slot.confirmed_flush_lsn.is_some_and(|confirmed| confirmed <= from);
+            confirmed && !slot.is_lost() && !other_publication
+        };
+        return Start::Gap(Gap::Forked {
+            then: checkpoint.timeline,
+            now: server.timeline,
+            at,
+            high,
+            from: slot.filter(goes_on).map(|_| from),
+        });
     }
     let name = slot_name.to_owned();
     match slot {
@@ -149,6 +191,7 @@ pub fn start(
             Some(confirmed) if confirmed > lsn => {
                 Start::Gap(Gap::SlotAhead { slot: name, confirmed, checkpoint: lsn })
             }
+            _ if other_publication => Start::Gap(Gap::PublicationMade { checkpoint: lsn }),
             _ => Start::Continue(lsn),
         },
     }
@@ -164,6 +207,8 @@ pub(super) mod tests {
             system_identifier: "7".into(),
             database: "shop".into(),
             timeline: 1,
+            timeline_began: Lsn::ZERO,
+            publications: vec![9],
             fingerprint: String::new(),
             lsn: Lsn(lsn),
             high: None,
@@ -194,11 +239,11 @@ pub(super) mod tests {
     #[test]
     fn a_stream_goes_on_from_its_checkpoint_and_never_from_the_slot_alone() {
         assert_eq!(
-            start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server(1), &[], Lsn(60)),
+            start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server(1), &[], Lsn(60), &[9]),
             Start::Continue(Lsn(50))
         );
         assert_eq!(
-            start(Some(&checkpoint(50)), "s", Some(&slot(50)), &server(1), &[], Lsn(60)),
+            start(Some(&checkpoint(50)), "s", Some(&slot(50)), &server(1), &[], Lsn(60), &[9]),
             Start::Continue(Lsn(50))
         );
     }
@@ -220,8 +265,8 @@ pub(super) mod tests {
 
     #[test]
     fn without_a_checkpoint_the_slot_is_made_or_adopted() {
-        assert_eq!(start(None, "s", None, &server(1), &[], Lsn::ZERO), Start::Fresh);
-        assert_eq!(start(None, "s", Some(&slot(5)), &server(1), &[], Lsn::ZERO), Start::Adopt);
+        assert_eq!(start(None, "s", None, &server(1), &[], Lsn::ZERO, &[9]), Start::Fresh);
+        assert_eq!(start(None, "s", Some(&slot(5)), &server(1), &[], Lsn::ZERO, &[9]), Start::Adopt);
     }
 
     #[test]
@@ -232,9 +277,9 @@ pub(super) mod tests {
             (None, server(1), "slot s is missing, though the indices hold everything up to 0/32"),
             (Some(lost), server(1), "slot s is lost (wal_removed)"),
             (Some(slot(51)), server(1), "slot s stands at 0/33, past the checkpoint 0/32"),
-            (Some(slot(40)), server(2), "timeline 2, which left timeline 1 at 0/2D"),
+            (Some(slot(40)), server(2), "timeline 2, whose history left timeline 1 at 0/2D"),
         ] {
-            let found = start(Some(&checkpoint(50)), "s", slot.as_ref(), &server, &history, Lsn(50));
+            let found = start(Some(&checkpoint(50)), "s", slot.as_ref(), &server, &history, Lsn(50), &[9]);
             let Start::Gap(gap) = found else { panic!("{found:?}") };
             assert!(gap.to_string().contains(expected), "{gap}");
         }
@@ -244,7 +289,7 @@ pub(super) mod tests {
     fn a_failover_that_lost_nothing_is_no_gap() {
         let history = [TimelineSwitch { timeline: 1, switched_at: Lsn(60) }];
         let start = |high, slot: Option<SlotState>| {
-            start(Some(&checkpoint(50)), "s", slot.as_ref(), &server(2), &history, Lsn(high))
+            start(Some(&checkpoint(50)), "s", slot.as_ref(), &server(2), &history, Lsn(high), &[9])
         };
         assert_eq!(start(60, Some(slot(40))), Start::Continue(Lsn(50)));
         let forked = |from| Start::Gap(Gap::Forked { then: 1, now: 2, at: Lsn(60), high: Lsn(61), from });
@@ -255,13 +300,64 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_primary_that_a_failover_has_replaced_is_not_streamed_from() {
+        let later = Checkpoint { timeline: 2, ..checkpoint(50) };
+        assert_eq!(
+            start(Some(&later), "s", Some(&slot(40)), &server(1), &[], Lsn(50), &[9]),
+            Start::Replaced
+        );
+    }
+
+    #[test]
+    fn g4_a_publication_that_was_made_again_is_a_gap() {
+        let start = |publications, high| {
+            let history = [TimelineSwitch { timeline: 1, switched_at: Lsn(60) }];
+            start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server(2), &history, Lsn(high), publications)
+        };
+        let made = Start::Gap(Gap::PublicationMade { checkpoint: Lsn(50) });
+        assert_eq!(
+            (start(&[9, 10], 60), start(&[10], 60), start(&[], 60)),
+            (Start::Continue(Lsn(50)), made.clone(), made)
+        );
+        let Start::Gap(Gap::Forked { from, .. }) = start(&[10], 61) else { panic!() };
+        assert_eq!(from, None, "a failover that lost the publication cannot be streamed over");
+        let older = Checkpoint { publications: vec![], ..checkpoint(50) };
+        let start = super::start(Some(&older), "s", Some(&slot(40)), &server(1), &[], Lsn(50), &[9]);
+        assert_eq!(start, Start::Continue(Lsn(50)), "an older program did not store them");
+    }
+
+    #[test]
+    fn g4_two_timelines_with_one_number_are_told_by_where_they_began() {
+        let switch = |timeline, at| TimelineSwitch { timeline, switched_at: Lsn(at) };
+        let fork = |known, now, history: &[TimelineSwitch]| {
+            let checkpoint = Checkpoint { timeline: 2, timeline_began: Lsn(known), ..checkpoint(50) };
+            fork(&checkpoint, &server(now), history)
+        };
+        for (known, now, history, expected) in [
+            (40, 2, vec![switch(1, 40)], None),
+            (40, 2, vec![switch(1, 30)], Some(30)),
+            (40, 2, vec![switch(1, 45)], Some(40)),
+            (40, 3, vec![switch(1, 40), switch(2, 60)], Some(60)),
+            (40, 3, vec![switch(1, 30), switch(2, 60)], Some(30)),
+            (40, 3, vec![switch(1, 30)], Some(0)),
+            // A checkpoint of an older program, or a history that the server does not have.
+            (0, 2, vec![switch(1, 40)], None),
+            (40, 2, vec![], None),
+        ] {
+            assert_eq!(fork(known, now, &history), expected.map(Lsn), "{known} {now} {history:?}");
+        }
+        assert_eq!(began(1, &[]), Lsn::ZERO);
+        assert_eq!(began(3, &[switch(1, 40), switch(2, 60)]), Lsn(60));
+    }
+
+    #[test]
     fn g4_another_cluster_or_database_always_stops() {
         for server in [
             SystemIdentity { system_id: "8".into(), ..server(1) },
             SystemIdentity { database: "other".into(), ..server(1) },
         ] {
             assert!(matches!(
-                start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server, &[], Lsn(50)),
+                start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server, &[], Lsn(50), &[9]),
                 Start::Foreign(_)
             ));
         }

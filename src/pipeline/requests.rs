@@ -1,11 +1,11 @@
 //! What the reader thread asks for, as it cannot do it itself: types from the catalog, fields for new columns, and
 //! following a TRUNCATE (**M11**).
 
-use super::{error::PipelineError, fields, reader::Request, tables::Tables};
+use super::{error::PipelineError, fields, memory::Memory, reader::Request, tables::Tables};
 use crate::{
     ack::Hold,
     lanes::{Action, Change, Lanes, TableNo},
-    model::{Version, Xid},
+    model::{Epochs, Lsn, Version, Xid},
     sink::{self, Versions},
     source,
 };
@@ -20,10 +20,12 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// Answers the reader's requests, one at a time.
 pub(super) struct RequestHandler {
-    pub(super) control: tokio_postgres::Client,
+    pub(super) control: Arc<tokio_postgres::Client>,
     pub(super) lanes: Arc<Lanes>,
     pub(super) tables: Arc<Tables>,
     pub(super) client: sink::Client,
+    pub(super) epochs: Epochs,
+    pub(super) memory: Arc<Memory>,
 }
 
 impl RequestHandler {
@@ -91,7 +93,9 @@ impl RequestHandler {
 
     async fn truncate(&self, tables: &[TableNo], xid: Xid, version: Version) -> Result<(), PipelineError> {
         self.flushed().await;
+        let committed = self.epochs.position(version).unwrap_or(Lsn::ZERO);
         for no in tables {
+            self.memory.lock().journal.whole(*no, committed);
             let table = self.tables.get(*no);
             let target = &table.target;
             let mut deleted = 0_u64;

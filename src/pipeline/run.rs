@@ -15,16 +15,17 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A new primary is found soon after it was promoted.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A waiting instance takes over soon after the slot is free.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// After a session of this length the next trouble is a new one.
-const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
 /// Runs the pipeline until `stop`, or until caught up where that is asked for.
 ///
-/// Once a session has run, what passes by itself is waited out for ever. Before that it is an error: whoever started
-/// the program wants to hear that a server is not there.
+/// Once a session has run, or waits for another instance, what passes by itself is waited out for ever. Before that it is
+/// an error: whoever started the program wants to hear that a server is not there.
 ///
 /// # Errors
 /// Whatever needs a cure from outside.
@@ -56,7 +57,7 @@ pub async fn run(
         let error = match result {
             Ok(End::Again) => continue,
             Ok(End::CaughtUp) if followed.take().is_some() => continue,
-            Ok(End::Overflowed) if !stop.is_cancelled() => continue,
+            Ok(End::Overflowed | End::ServerLeft) if !stop.is_cancelled() => continue,
             Ok(end) => return Ok(end),
             Err(error) => error,
         };
@@ -74,6 +75,7 @@ pub async fn run(
         }
         let wait = match error.meaning() {
             Meaning::Busy => {
+                has_run = true;
                 if !std::mem::replace(&mut said_busy, true) {
                     tracing::info!("{error}");
                 }

@@ -53,8 +53,10 @@ const GUARDED_DELETES: usize = 200_000;
 /// About 40,000 deletes that wait to be sent once more.
 const REPEAT_BYTES: usize = 8 << 20;
 const TICK: Duration = Duration::from_millis(50);
-/// Time that an orderly stop has to finish what is in flight.
+/// Time that an orderly stop has for each of its steps.
 const DRAIN: Duration = Duration::from_secs(10);
+/// The same where PostgreSQL stops: it waits for us.
+const DRAIN_FOR_SERVER: Duration = Duration::from_secs(1);
 
 /// How a session ended in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,9 @@ pub enum End {
     Overflowed,
     /// Tables are to be read anew, by the next session.
     Again,
+    /// PostgreSQL has ended the ordinary connection, as it does when it stops. It then waits until its walsenders have had
+    /// everything acknowledged, which may never be: what needs a lookup cannot be decided any more.
+    ServerLeft,
 }
 
 /// See the module.
@@ -146,7 +151,7 @@ impl Session {
             tables: self.tables.clone(),
             client: self.client.clone(),
             letters: self.letters,
-            lookups: Lookups::new(&self.config, name, self.tables.clone()),
+            lookups: Lookups::new(&self.config, Some(self.checkpoint.timeline), name, self.tables.clone()),
             require_alias: self.require_alias,
             progress: progress.clone(),
             epochs: self.epochs.list.clone(),
@@ -164,6 +169,7 @@ impl Session {
         }
         let bootstrap = Bootstrap {
             config: self.config.clone(),
+            timeline: self.checkpoint.timeline,
             state: state.clone(),
             client: self.client.clone(),
             tables: self.tables.clone(),
@@ -186,11 +192,14 @@ impl Session {
             high,
         );
         let mut keeping = AbortOnDrop::spawn(keeper.run(drained.clone()));
+        let control = Arc::new(self.control);
         let handler = RequestHandler {
-            control: self.control,
+            control: control.clone(),
             lanes: lanes.clone(),
             tables: self.tables.clone(),
             client: self.client.clone(),
+            epochs: self.epochs.list.clone(),
+            memory: self.memory.clone(),
         };
         let mut handling = AbortOnDrop::spawn(handler.run(asked));
         let looked = Arc::new(AtomicBool::new(false));
@@ -256,6 +265,10 @@ impl Session {
                         );
                         break End::Overflowed;
                     }
+                    if control.is_closed() {
+                        tracing::warn!("PostgreSQL has ended the connection of this session; leaving, as it may wait for that to stop");
+                        break End::ServerLeft;
+                    }
                     if !(filled && until_caught_up) {
                         continue;
                     }
@@ -279,24 +292,25 @@ impl Session {
                 () = tokio::time::sleep_until(until.into()) => {}
             }
         }
-        let deadline = Instant::now() + DRAIN;
+        let patience = if end == End::ServerLeft { DRAIN_FOR_SERVER } else { DRAIN };
+        let deadline = Instant::now() + patience;
         while !lanes.is_empty() && Instant::now() < deadline {
             tokio::time::sleep(TICK / 10).await;
         }
         if !lanes.is_empty() {
             tracing::warn!(
-                "OpenSearch did not answer within {} s; what is left is streamed again at the next start",
-                DRAIN.as_secs()
+                "not everything was answered within {} s; what is left is streamed again at the next start",
+                patience.as_secs()
             );
         }
         drained.cancel();
-        match tokio::time::timeout(DRAIN, &mut keeping.0).await {
+        match tokio::time::timeout(patience, &mut keeping.0).await {
             Ok(Ok(result)) => result?,
             Ok(Err(_)) => return Err(PipelineError::Ended("the checkpoint keeper")),
             Err(_) => tracing::warn!("the last checkpoint could not be written in time"),
         }
         stream.finish();
-        match tokio::time::timeout(DRAIN, reading).await {
+        match tokio::time::timeout(patience, reading).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the last acknowledgement may not have arrived"),
             Ok(Err(_)) | Err(_) => tracing::warn!("the reader did not leave in time"),

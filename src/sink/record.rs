@@ -36,6 +36,12 @@ pub struct Checkpoint {
     pub database: String,
     /// Timeline.
     pub timeline: u32,
+    /// Where it began; 0/0 for the first one, and where it is not known.
+    #[serde(default, with = "lsn_text")]
+    pub timeline_began: Lsn,
+    /// `pg_publication.oid` of the publications, in order; none where that is not known.
+    #[serde(default)]
+    pub publications: Vec<u32>,
     /// Fingerprint of all that versions depend on (**M12**).
     pub fingerprint: String,
     /// `COMMIT.end_lsn`.
@@ -307,6 +313,8 @@ mod tests {
             system_identifier: "7512345678901234567".into(),
             database: "d".into(),
             timeline: 3,
+            timeline_began: Lsn(0),
+            publications: vec![16_400],
             fingerprint: "f".into(),
             lsn: Lsn(0x16_B374_D848),
             high: None,

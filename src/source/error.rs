@@ -38,6 +38,14 @@ pub enum SourceError {
         /// Port.
         port: u16,
     },
+    /// A primary of another timeline than the session's: a failover is going on, and two servers hold themselves for it.
+    #[error("PostgreSQL is on timeline {found}, but the stream is of timeline {wanted}; connecting again")]
+    OtherTimeline {
+        /// Timeline of the server.
+        found: u32,
+        /// Timeline of the session.
+        wanted: u32,
+    },
     /// A file or value of the configuration cannot be used; the text names it and the cure.
     #[error("{0}")]
     Setting(String),
@@ -97,7 +105,7 @@ impl SourceError {
     /// Is another attempt of use?
     pub fn class(&self) -> Class {
         match self {
-            Self::Connect { .. } | Self::InRecovery { .. } => Class::Transient,
+            Self::Connect { .. } | Self::InRecovery { .. } | Self::OtherTimeline { .. } => Class::Transient,
             Self::Io { .. } | Self::Timeout { .. } | Self::Closed { .. } => Class::Transient,
             Self::Setting(_) | Self::Auth { .. } | Self::Tls { .. } | Self::Protocol(_) => Class::Fatal,
             Self::Server(error) => error.class(),

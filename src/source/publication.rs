@@ -165,6 +165,13 @@ pub async fn tables_of(client: &Client, publication: &str) -> Result<Vec<TableNa
     Ok(rows.iter().map(|row| TableName { schema: row.get(0), name: row.get(1) }).collect())
 }
 
+/// `pg_publication.oid` and name of all publications, in order: one that was made again has another number.
+pub async fn oids(client: &Client) -> Result<Vec<(u32, String)>> {
+    let sql = "SELECT oid, pubname::pg_catalog.text FROM pg_catalog.pg_publication ORDER BY oid";
+    let rows = client.query(sql, &[]).await.doing(|| "looking for the publications".into())?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
 /// Checks the publication without changing anything: `None` where it is as it must be. Nothing is proposed by which the
 /// application's own UPDATE or DELETE would fail.
 pub async fn inspect(

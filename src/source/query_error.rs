@@ -212,6 +212,11 @@ impl QueryError {
         }
     }
 
+    /// Is a text no value of the type that it was cast to? (class 22)
+    pub fn is_data_exception(&self) -> bool {
+        self.code().is_some_and(|code| code.code().starts_with("22"))
+    }
+
     pub(super) fn answer(doing: impl Into<String>, answer: impl Into<String>) -> Self {
         QueryError::Answer { doing: doing.into(), answer: answer.into() }
     }

@@ -22,6 +22,23 @@ pub async fn connect(
     host: Option<&str>,
     application_name: &str,
 ) -> Result<Client, SourceError> {
+    Ok(connect_to_first(config, host, application_name).await?.0)
+}
+
+/// Connects to the first address of the configured hosts that is not in recovery; returns which host that was, so that
+/// what belongs together goes there at once, and waits for no host that is down.
+pub async fn connect_primary(
+    config: &Postgres,
+    application_name: &str,
+) -> Result<(Client, String), SourceError> {
+    connect_to_first(config, None, application_name).await
+}
+
+async fn connect_to_first(
+    config: &Postgres,
+    host: Option<&str>,
+    application_name: &str,
+) -> Result<(Client, String), SourceError> {
     let login = Login::read(config)?;
     let tls = tls::client_config(&config.tls)?;
     let mut session = Config::new();
@@ -59,7 +76,7 @@ pub async fn connect(
         for address in addresses {
             let attempt = connect_to(&session, tls.clone(), name, address, host.is_some());
             match timeout(CONNECT_TIMEOUT, Box::pin(attempt)).await {
-                Ok(Ok(client)) => return Ok(client),
+                Ok(Ok(client)) => return Ok((client, name.to_owned())),
                 Ok(Err(failure)) => failures.push(failure),
                 Err(_) => {
                     failures.push(SourceError::connecting(name, config.port, io::ErrorKind::TimedOut.into()));
@@ -68,6 +85,31 @@ pub async fn connect(
         }
     }
     Err(most_hopeful(failures))
+}
+
+/// Connects to the primary of `timeline`. During a failover an old primary may hold itself for one for a while; what is
+/// read there must not be taken for what the stream's server has.
+pub async fn connect_on(
+    config: &Postgres,
+    timeline: u32,
+    application_name: &str,
+) -> Result<Client, SourceError> {
+    let client = connect(config, None, application_name).await?;
+    check_timeline(&client, timeline).await?;
+    Ok(client)
+}
+
+/// Is `client` connected to the primary of `timeline`?
+pub async fn check_timeline(client: &Client, timeline: u32) -> Result<(), SourceError> {
+    // The first 8 hexadecimal digits of a WAL file's name are its timeline (docs: "WAL Internals").
+    let sql = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())";
+    let name = single_value(client, sql).await?.unwrap_or_default();
+    let found = name.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    match found {
+        Some(found) if found == timeline => Ok(()),
+        Some(found) => Err(SourceError::OtherTimeline { found, wanted: timeline }),
+        None => Err(SourceError::Protocol(format!("`{name}` as the name of a WAL file"))),
+    }
 }
 
 async fn connect_to(
@@ -107,12 +149,15 @@ async fn run(connection: impl Future<Output = Result<(), tokio_postgres::Error>>
 }
 
 async fn in_recovery(client: &Client) -> Result<bool, SourceError> {
-    let answer = client.simple_query("SELECT pg_is_in_recovery()").await?;
-    let row = answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0),
+    Ok(single_value(client, "SELECT pg_is_in_recovery()").await?.as_deref() != Some("f"))
+}
+
+async fn single_value(client: &Client, sql: &str) -> Result<Option<String>, SourceError> {
+    let answer = client.simple_query(sql).await?;
+    Ok(answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
-    });
-    Ok(row != Some("f"))
+    }))
 }
 
 /// tokio-postgres keeps its kinds of errors to itself: TLS is told by the cause, login by the words.

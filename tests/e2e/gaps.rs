@@ -60,6 +60,27 @@ async fn a_slot_that_was_moved_past_the_checkpoint_is_a_gap() {
 }
 
 #[tokio::test]
+async fn a_publication_that_was_made_again_is_a_gap_and_is_repaired() {
+    in_world(T, async |world| {
+        let followed = [world.followed("t", &["id"])];
+        let config = world.config(&followed, "on_gap: stop");
+        world.catch_up(&config).await;
+        let publication = world.slot();
+        world.sql(&format!("DROP PUBLICATION {publication}")).await;
+        world.sql("UPDATE t SET n = 1; DELETE FROM t WHERE id <= 100").await;
+        // It stays a gap, though the first of them has made the publication again.
+        for _ in 0..2 {
+            let (code, log) = world.start(&config, &["run"]).ending(PATIENCE).await;
+            assert_eq!(code, 4, "{log}");
+            assert!(log.contains("a publication is not the one"), "{log}");
+        }
+        world.catch_up(&world.config(&followed, "limits: { late_request_horizon: 1s }")).await;
+        world.assert_equal(&followed).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn another_database_with_the_same_pipeline_ends_with_4() {
     in_world(T, async |world| {
         let followed = [world.followed("t", &["id"])];

@@ -15,6 +15,7 @@ mod encodings;
 mod faults;
 mod gaps;
 mod identities;
+mod instances;
 mod refusals;
 mod relations;
 mod rights;

@@ -16,6 +16,8 @@ fn checkpoint(lsn: u64) -> Checkpoint {
         system_identifier: "7512345678901234567".to_owned(),
         database: "d".to_owned(),
         timeline: 1,
+        timeline_began: Lsn(0),
+        publications: vec![],
         fingerprint: "f".to_owned(),
         lsn: Lsn(lsn),
         high: None,

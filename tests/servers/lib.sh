@@ -31,3 +31,11 @@ retry() {
   local end=$((SECONDS + $1)); shift
   until "$@"; do [ $SECONDS -lt $end ] || return 1; sleep 0.1; done
 }
+
+# free_port: a port of 127.0.0.1, below the range from which the kernel takes the ports of outgoing connections, so that none
+# of them can come between.
+free_port() {
+  local port
+  while port=$((RANDOM % 12000 + 20000)); (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do :; done
+  echo "$port"
+}

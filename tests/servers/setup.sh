@@ -20,6 +20,7 @@ need curl which curl
 need openssl which openssl
 need build-essential which cc
 need python3 which python3
+need python3-pip /usr/bin/python3 -m pip --version
 need python3-pip python3 -m pip --version
 
 if [ ${#packages[@]} != 0 ]; then
@@ -36,3 +37,4 @@ if [ ${#packages[@]} != 0 ]; then
     || { tail -20 "$PG2OS_DEV_HOME/apt.log" >&2; die "apt-get install failed, see above"; }
 fi
 "$servers/opensearch-get.sh" > /dev/null
+"$servers/patroni-get.sh" > /dev/null

@@ -10,12 +10,6 @@ run=$(realpath -m "$1")
 mkdir -p "$run"
 exec 9> "$run/.lock"; flock 9
 
-# Below the range from which the kernel takes the ports of outgoing connections, so that none of them can come between.
-free_port() {
-  local port
-  while port=$((RANDOM % 12000 + 20000)); (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do :; done
-  echo "$port"
-}
 if [ -e "$run/env" ]; then
   . "$run/env"
 else

@@ -3,6 +3,7 @@
 pub(crate) mod opensearch;
 pub(crate) mod oracle;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod rng;
 pub(crate) mod servers;
 
@@ -63,7 +64,7 @@ impl Followed {
 impl World {
     /// Connects to the world's database.
     pub(crate) async fn connect(&self) -> Client {
-        connect(self.servers.pg_port, &self.database).await
+        connect_to(&self.servers, &self.database).await
     }
 
     /// Runs statements on a connection of their own.
@@ -119,11 +120,15 @@ impl World {
     /// The configuration that every test begins with; `more` are further sections.
     pub(crate) fn config(&self, tables: &[Followed], more: &str) -> String {
         let World { name, servers, .. } = self;
+        let hosts = match &servers.pg_hosts {
+            several if several.contains(',') => format!("[{several}]"),
+            one => one.clone(),
+        };
         let database = yaml(&self.database);
         let tables: String = tables.iter().map(|t| format!("  - {{ {} }}\n", t.yaml)).collect();
         format!(
             "name: {name}\n\
-             postgres: {{ host: 127.0.0.1, port: {}, database: {database}, user: postgres }}\n\
+             postgres: {{ host: {hosts}, port: {}, database: {database}, user: postgres }}\n\
              opensearch: {{ url: '{}', state_index: {name}-state, dead_letter_index: {name}-dead-letters }}\n\
              {more}\ntables:\n{tables}",
             servers.pg_port, servers.os_url
@@ -172,13 +177,34 @@ impl World {
 
 /// Connects as superuser, with the texts that ids are made of pinned.
 pub(crate) async fn connect(port: u16, database: &str) -> Client {
+    try_connect("127.0.0.1", port, database).await.unwrap()
+}
+
+/// Connects to the primary of `servers`.
+pub(crate) async fn connect_to(servers: &Servers, database: &str) -> Client {
+    try_connect(&servers.pg_hosts, servers.pg_port, database).await.unwrap()
+}
+
+/// Connects to the one of `hosts` that takes writes; says of each what was wrong with it where there is none.
+pub(crate) async fn try_connect(hosts: &str, port: u16, database: &str) -> Result<Client, String> {
+    const LOGIN: Duration = Duration::from_secs(5);
     let options = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=iso_8601 -c extra_float_digits=1";
-    let mut config = tokio_postgres::Config::new();
-    config.host("127.0.0.1").port(port).user("postgres").dbname(database);
-    config.options(options).application_name("e2e");
-    let (client, connection) = config.connect(NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
+    let mut failures = String::new();
+    for host in hosts.split(',') {
+        let mut config = tokio_postgres::Config::new();
+        config.host(host).port(port).user("postgres").dbname(database);
+        config.options(options).application_name("e2e");
+        config.target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
+        match tokio::time::timeout(LOGIN, config.connect(NoTls)).await {
+            Ok(Ok((client, connection))) => {
+                tokio::spawn(connection);
+                return Ok(client);
+            }
+            Ok(Err(error)) => failures.push_str(&format!("{host}: {error:?}; ")),
+            Err(_) => failures.push_str(&format!("{host}: no answer; ")),
+        }
+    }
+    Err(failures)
 }
 
 /// A scalar of YAML, in quotes where it needs them.
@@ -217,7 +243,7 @@ pub(crate) async fn in_database(
     let os = OpenSearch::new(&servers.os_url);
     let database = format!("{name}{ending}");
     let world = World { name, database, servers, os, folder };
-    let admin = connect(world.servers.pg_port, "postgres").await;
+    let admin = connect_to(&world.servers, "postgres").await;
     let create = format!("CREATE DATABASE {} TEMPLATE template0 {options}", quoted(&world.database));
     admin.batch_execute(&create).await.unwrap();
     world.sql(schema).await;
@@ -231,6 +257,11 @@ pub(crate) async fn in_database(
 /// Removes what a world has made; its processes have ended with the test.
 async fn remove(world: &World) {
     let name = &world.name;
+    world.os.delete_indices(name).await;
+    std::fs::remove_dir_all(&world.folder).unwrap();
+    if world.servers.is_private() {
+        return;
+    }
     let admin = connect(world.servers.pg_port, "postgres").await;
     let slots = format!("FROM pg_replication_slots WHERE database = '{}'", world.database);
     admin
@@ -249,8 +280,6 @@ async fn remove(world: &World) {
     for row in admin.query(&roles, &[]).await.unwrap() {
         admin.batch_execute(&format!("DROP ROLE {}", row.get::<_, String>(0))).await.unwrap();
     }
-    world.os.delete_indices(name).await;
-    std::fs::remove_dir_all(&world.folder).unwrap();
 }
 
 /// Waits until `condition` holds; fails with `what` when it does not in time.

@@ -31,10 +31,15 @@ impl World {
 
     /// Waits until they are equal.
     pub(crate) async fn becomes_equal(&self, tables: &[Followed]) {
+        self.becomes_equal_within(PATIENCE, tables).await;
+    }
+
+    /// Waits until they are equal, but not for ever.
+    pub(crate) async fn becomes_equal_within(&self, patience: Duration, tables: &[Followed]) {
         let mut left = vec![String::new()];
         let begun = Instant::now();
         while !left.is_empty() {
-            assert!(begun.elapsed() < PATIENCE, "{} differences stay, as\n{}", left.len(), left[0]);
+            assert!(begun.elapsed() < patience, "{} differences stay, as\n{}", left.len(), left[0]);
             tokio::time::sleep(Duration::from_millis(50)).await;
             left.clear();
             for followed in tables {

@@ -7,10 +7,14 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
+const LOOPBACK: &str = "127.0.0.1";
+
 /// Where a pair of servers is.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    /// PostgreSQL on 127.0.0.1; user postgres needs no password.
+    /// Addresses of PostgreSQL, separated by commas; more than one of a cluster with failover.
+    pub(crate) pg_hosts: String,
+    /// Its port; user postgres needs no password.
     pub(crate) pg_port: u16,
     /// OpenSearch.
     pub(crate) os_url: String,
@@ -30,11 +34,11 @@ fn variable(name: &str) -> String {
     })
 }
 
-fn script(name: &str) -> Command {
+pub(crate) fn script(name: &str) -> Command {
     Command::new(format!("{}/tests/servers/{name}", env!("CARGO_MANIFEST_DIR")))
 }
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
@@ -61,6 +65,7 @@ impl Servers {
     /// Those that `make test` started.
     pub(crate) fn shared() -> Servers {
         Servers {
+            pg_hosts: LOOPBACK.into(),
             pg_port: variable("PG2OS_TEST_PG_PORT").parse().unwrap(),
             os_url: variable("PG2OS_TEST_OS_URL"),
             own: None,
@@ -86,10 +91,37 @@ impl Servers {
             line.unwrap().to_owned()
         };
         let pg_port = value("PG2OS_TEST_PG_PORT").parse().unwrap();
-        Servers { pg_port, os_url: value("PG2OS_TEST_OS_URL"), own: Some(own) }
+        Servers { pg_hosts: LOOPBACK.into(), pg_port, os_url: value("PG2OS_TEST_OS_URL"), own: Some(own) }
     }
 
-    fn own_run(&self) -> &PathBuf {
+    /// A Patroni cluster of the test's own, and the shared OpenSearch. Below the shared servers' folder, so that whoever
+    /// stops those stops what an interrupted test left.
+    #[allow(dead_code)] // It is for `tests/failover`.
+    pub(crate) fn patroni(pgbin: Option<&str>) -> Servers {
+        static COUNT: AtomicU16 = AtomicU16::new(0);
+        let name = format!("patroni-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let own =
+            Own { run: PathBuf::from(variable("PG2OS_TEST_RUNDIR")).join(name), stop: "patroni-down.sh" };
+        let mut up = script("patroni-up.sh");
+        up.arg(&own.run).envs(pgbin.map(|folder| ("PGBIN", folder)));
+        run(&mut up);
+        let env = std::fs::read_to_string(own.run.join("env")).unwrap();
+        let port = env.lines().find_map(|line| line.strip_prefix("PATRONI_PG_PORT=")).unwrap();
+        Servers {
+            pg_hosts: "127.0.0.1,127.0.0.2,127.0.0.3".into(),
+            pg_port: port.parse().unwrap(),
+            own: Some(own),
+            ..Servers::shared()
+        }
+    }
+
+    /// Does PostgreSQL go with the test?
+    pub(super) fn is_private(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Run directory of the test's own servers.
+    pub(crate) fn own_run(&self) -> &PathBuf {
         &self.own.as_ref().expect("the shared servers are not stopped").run
     }
 
