@@ -34,14 +34,16 @@ impl Letters {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Is there room for these letters?
+    /// Takes room for these letters, which are to be written then.
     ///
     /// # Errors
     /// [`PipelineError::DeadLetters`]: the limit is reached; nothing was written.
     pub fn admit(&self, letters: &[DeadLetter]) -> Result<(), PipelineError> {
-        let open = self.open();
-        let new = letters.iter().filter(|l| !open.contains(&hash(&l.index, l.id.as_bytes()))).count();
+        let mut open = self.open();
+        let hashes: HashSet<u64> = letters.iter().map(|l| hash(&l.index, l.id.as_bytes())).collect();
+        let new = hashes.difference(&open).count();
         if new == 0 || (open.len() + new) as u64 <= self.limit {
+            open.extend(hashes);
             return Ok(());
         }
         let first = letters.first();
@@ -57,9 +59,7 @@ impl Letters {
     /// # Errors
     /// Some may not be stored; to be called again with the same.
     pub async fn write(&self, letters: &[DeadLetter]) -> Result<(), SinkError> {
-        self.store.write(letters).await?;
-        self.open().extend(letters.iter().map(|letter| hash(&letter.index, letter.id.as_bytes())));
-        Ok(())
+        self.store.write(letters).await
     }
 
     /// The batch was answered, and the entries of `buried` alone were refused: whatever succeeded resolves its letter.

@@ -42,6 +42,7 @@ pub mod run;
 mod schema_change;
 pub mod schemas;
 pub mod session;
+mod snapshots;
 pub mod status;
 pub mod tables;
 mod waiting;

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 
 /// A column's `attnum` -6 (`tableoid`) is written when the relation is made and never again. `attnames` and `rowfilter` of
 /// a publication came with PostgreSQL 15; before, every column but the generated ones is sent.
+/// Before 18 no generated column is sent, although `attnames` has them, and a virtual one never is.
 const LOOK: &str = "
 WITH published AS MATERIALIZED (
   SELECT t.schemaname, t.tablename, t.pubname, pg_catalog.to_jsonb(t)->>'rowfilter' AS filter,
@@ -37,7 +38,8 @@ SELECT pg_catalog.pg_current_wal_flush_lsn()::pg_catalog.text,
                'number', a.attnum, 'name', a.attname, 'type_oid', a.atttypid::pg_catalog.int8,
                'sql_type', pg_catalog.format_type(a.atttypid, a.atttypmod),
                'published', CASE WHEN one.columns IS NULL THEN false WHEN one.columns = '{}' THEN a.attgenerated = ''
-                                 ELSE a.attname = ANY(one.columns) END,
+                                 ELSE a.attname = ANY(one.columns) AND NOT (a.attgenerated = 'v' OR a.attgenerated <> ''
+                                   AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 180000) END,
                'labels', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(e.oid::pg_catalog.int8, e.enumlabel)
                                                                ORDER BY e.oid), '[]')
                   FROM pg_catalog.pg_type y JOIN pg_catalog.pg_enum e ON e.enumtypid IN (y.oid, y.typelem)

@@ -58,7 +58,8 @@ async fn bytes_that_are_no_utf_8_are_dead_letters_and_hold_nothing_up() {
             ))
             .await;
         world.becomes_equal(&followed).await;
-        world.eventually("they are dead letters too", async || letters().await.len() == 9).await;
+        // Letters of rows that were deleted or got another key are resolved by that.
+        world.eventually("they are dead letters too", async || letters().await.len() == 6).await;
         let told = letters().await;
         let of = |table: &str| {
             let of = told.iter().filter(|l| l["table"] == table);
@@ -67,17 +68,18 @@ async fn bytes_that_are_no_utf_8_are_dead_letters_and_hold_nothing_up() {
             told
         };
         let t = of("public.t");
-        assert_eq!(t.len(), 5, "{t:?}");
-        for (id, told) in ["1", "11", "13", "20", "3"].iter().zip(&t) {
+        assert_eq!(t.len(), 3, "{t:?}");
+        for (id, told) in ["11", "13", "20"].iter().zip(&t) {
             assert!(told.starts_with(&format!("\"{id}\": \"the text of name is not UTF-8")), "{told}");
         }
         let k = of("public.k").concat();
-        assert_eq!(k.matches("the text of key is not UTF-8").count(), 2, "{k}");
+        assert_eq!(k.matches("the text of key is not UTF-8").count(), 1, "{k}");
         assert_eq!(k.matches("cannot be looked up").count(), 1, "{k}");
 
         world.sql("UPDATE t SET name = 'mended' WHERE id IN (11, 13); UPDATE t SET name = name || 'é' WHERE id <> 20; UPDATE j SET j = '{y}'").await;
         let mended = followed.clone().map(|f| if f.table == "public.j" { world.followed("j", &["id"]) } else { f });
         world.becomes_equal(&mended).await;
+        world.eventually("mended rows have no letters", async || letters().await.len() == 3).await;
         let end = world.value("pg_current_wal_insert_lsn()").await.unwrap();
         let passed = format!("confirmed_flush_lsn >= '{end}'");
         world.eventually("the position moves on", async || world.of_slot(&passed).await.as_deref() == Some("true")).await;

@@ -14,6 +14,7 @@ const TAIL_LINES: usize = 40;
 /// See the module.
 pub(crate) struct Pg2os {
     child: Child,
+    stdout: PathBuf,
     stderr: PathBuf,
 }
 
@@ -24,17 +25,18 @@ impl Pg2os {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let (file, stderr) = (folder.join(format!("{number}.yaml")), folder.join(format!("{number}.log")));
         std::fs::write(&file, config).unwrap();
+        let stdout = folder.join(format!("{number}.out"));
         let child = Command::new(env!("CARGO_BIN_EXE_pg2os"))
             .args(["--log-format", "text", "--config"])
             .arg(&file)
             .args(arguments)
             .env_clear()
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create(&stdout).unwrap())
             .stderr(File::create(&stderr).unwrap())
             .spawn()
             .unwrap();
-        Pg2os { child, stderr }
+        Pg2os { child, stdout, stderr }
     }
 
     /// What it has logged so far.
@@ -79,7 +81,7 @@ impl Pg2os {
         self.ending(timeout).await.0
     }
 
-    /// Waits for its end: the exit code, and everything that it logged.
+    /// Waits for its end: the exit code, and everything that it printed and logged.
     pub(crate) async fn ending(mut self, timeout: Duration) -> (i32, String) {
         let mut status = None;
         eventually("pg2os ends", timeout, async || {
@@ -91,7 +93,7 @@ impl Pg2os {
         if code != 0 {
             eprintln!("exit {code}: {}", self.tail());
         }
-        (code, self.log())
+        (code, std::fs::read_to_string(&self.stdout).unwrap() + &self.log())
     }
 
     fn tail(&self) -> String {

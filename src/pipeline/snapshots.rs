@@ -1,0 +1,120 @@
+//! Which snapshots windows are read in at the moment, and so what the guards may forget (**M3**).
+
+use crate::model::Xid;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The snapshots of the windows that are open: the guards keep what one of them, or a later one, does not see (**M3**).
+#[derive(Debug, Default)]
+pub(super) struct OpenSnapshots(Mutex<Snapshots>);
+
+#[derive(Debug, Default)]
+struct Snapshots {
+    /// Windows whose snapshot is being taken: it may see less than the ones that are known.
+    opening: usize,
+    open: Vec<Xid>,
+    last_closed: Option<Xid>,
+}
+
+impl Snapshots {
+    /// Every open and later window sees the transactions below it.
+    fn seen_by_all(&self) -> Option<Xid> {
+        if self.opening > 0 {
+            return None;
+        }
+        self.open.iter().min().copied().or(self.last_closed)
+    }
+}
+
+impl OpenSnapshots {
+    fn lock(&self) -> MutexGuard<'_, Snapshots> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A window's snapshot is about to be taken.
+    pub(super) fn opening(&self) -> Opening<'_> {
+        self.lock().opening += 1;
+        Opening { snapshots: self, taken: false }
+    }
+}
+
+/// A window whose snapshot is being taken.
+pub(super) struct Opening<'a> {
+    snapshots: &'a OpenSnapshots,
+    taken: bool,
+}
+
+impl<'a> Opening<'a> {
+    /// It was taken, and everything below `xmin` is visible in it.
+    pub(super) fn opened(mut self, xmin: Xid) -> Open<'a> {
+        let mut snapshots = self.snapshots.lock();
+        snapshots.opening -= 1;
+        snapshots.open.push(xmin);
+        self.taken = true;
+        Open { snapshots: self.snapshots, xmin, closed: false }
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.snapshots.lock().opening -= 1;
+        }
+    }
+}
+
+/// An open window's snapshot.
+pub(super) struct Open<'a> {
+    snapshots: &'a OpenSnapshots,
+    xmin: Xid,
+    closed: bool,
+}
+
+impl Open<'_> {
+    /// Closes it; tells which transactions the guards may forget.
+    pub(super) fn close(mut self) -> Option<Xid> {
+        self.forget();
+        self.snapshots.lock().seen_by_all()
+    }
+
+    fn forget(&mut self) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let mut snapshots = self.snapshots.lock();
+        if let Some(at) = snapshots.open.iter().position(|xmin| *xmin == self.xmin) {
+            snapshots.open.swap_remove(at);
+        }
+        snapshots.last_closed = snapshots.last_closed.max(Some(self.xmin));
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guards_may_forget_only_what_every_open_and_later_window_sees() {
+        let open = OpenSnapshots::default();
+        let a = open.opening().opened(Xid(10));
+        let b = open.opening().opened(Xid(20));
+        let c = open.opening();
+        assert_eq!(b.close(), None, "a snapshot that is being taken may see less");
+        let c = c.opened(Xid(25));
+        assert_eq!(c.close(), Some(Xid(10)));
+        assert_eq!(a.close(), Some(Xid(25)));
+    }
+
+    #[test]
+    fn an_interrupted_window_leaves_nothing_behind() {
+        let open = OpenSnapshots::default();
+        drop(open.opening());
+        drop(open.opening().opened(Xid(5)));
+        assert_eq!(open.opening().opened(Xid(30)).close(), Some(Xid(30)));
+    }
+}
