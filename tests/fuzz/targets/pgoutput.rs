@@ -65,6 +65,11 @@ fn check(decoder: &mut Decoder, data: &[u8]) {
 
 fn check_relation(relation: &Relation, data: &[u8]) {
     assert!(relation.columns.capacity() <= data.len());
+    // What is no UTF-8 in a name, as in a database of encoding SQL_ASCII, is read with replacement characters.
+    let names = relation.columns.iter().map(|column| &column.name).chain([&relation.schema, &relation.name]);
+    if names.into_iter().any(|name| name.contains('\u{fffd}')) {
+        return;
+    }
     let schema = if relation.schema == "pg_catalog" { "" } else { &relation.schema };
     let identity = match relation.identity {
         RelationIdentity::Default => b'd',
