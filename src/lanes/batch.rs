@@ -18,6 +18,7 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
     ops::Range,
     sync::Arc,
+    time::Instant,
 };
 
 /// What an entry does.
@@ -79,6 +80,8 @@ pub struct Batch {
     highest: Version,
     /// Holds the stream's position back until the batch is answered.
     pub(super) ticket: Option<Ticket>,
+    /// When it was taken to be sent.
+    pub(super) taken: Option<Instant>,
     /// What the repeated deletes in it hold back.
     pub(super) holds: Vec<Arc<Hold>>,
     /// The windows that have rows in the batch.

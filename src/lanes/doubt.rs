@@ -44,9 +44,9 @@ impl Doubts {
         }
     }
 
-    /// When a delete of the id with `hash` that is answered at `now` must be repeated; `None` where it need not.
-    pub fn repeat_at(&self, hash: u64, now: Instant) -> Option<Instant> {
-        self.ids.get(&hash).copied().max(self.all).filter(|until| *until > now)
+    /// When a delete of the id with `hash` that was sent at `sent` must be repeated; `None` where it need not.
+    pub fn repeat_at(&self, hash: u64, sent: Instant) -> Option<Instant> {
+        self.ids.get(&hash).copied().max(self.all).filter(|until| *until > sent)
     }
 
     /// When a delete of every id, such as a TRUNCATE, must be repeated.

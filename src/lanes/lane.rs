@@ -162,9 +162,10 @@ impl Lanes {
             return RowPushed::Full(number);
         }
         if state.open.push(action, hash) == Pushed::Kept {
-            window.join(&mut state.open.windows);
             self.note_push(lane, &mut state);
         }
+        // Also where it was swallowed: the window is done when what is above the row is, which a failover can take back.
+        window.join(&mut state.open.windows);
         RowPushed::Queued
     }
 
@@ -276,9 +277,10 @@ impl Lanes {
         }
         let (ticket, holds) = (batch.ticket.take(), std::mem::take(&mut batch.holds));
         let mut state = self.lanes[number].state();
-        let now = Instant::now();
-        let repeats = match state.doubts.repeat_all_at(now) {
-            Some(_) => batch.repeats(&body, |hash| state.doubts.repeat_at(hash, now)),
+        // As of when the batch was taken: a request that could be late then may have been executed after the delete.
+        let taken = batch.taken.take().unwrap_or_else(Instant::now);
+        let repeats = match state.doubts.repeat_all_at(taken) {
+            Some(_) => batch.repeats(&body, |hash| state.doubts.repeat_at(hash, taken)),
             None => vec![],
         };
         batch.recycle(body);
@@ -360,7 +362,8 @@ impl Lane {
         let spare = state.spare.pop().unwrap_or_default();
         state.opened = None;
         state.taken += 1;
-        let batch = std::mem::replace(&mut state.open, spare);
+        let mut batch = std::mem::replace(&mut state.open, spare);
+        batch.taken = Some(Instant::now());
         self.room.notify_waiters();
         self.room_sync.notify_all();
         batch

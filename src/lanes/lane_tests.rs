@@ -127,5 +127,33 @@ async fn m5_more_deletes_in_doubt_than_memory_are_told() {
     lanes.tracker().commit(Lsn(50));
     answer(&lanes).await;
     assert!(lanes.doubts_overflowed());
-    assert_eq!(lanes.tracker().position(), Lsn(1));
+    assert_eq!(lanes.tracker().position(), Lsn(1), "what found no room holds the position");
+}
+
+#[tokio::test]
+async fn a_window_waits_for_the_action_that_swallowed_its_row() {
+    let (lanes, target) = (lanes(1 << 20), Target::new(TableNo(0), "t"));
+    let window = WindowRows::new("10:10:".parse().unwrap(), Version(5));
+    lanes.tracker().begin();
+    lanes.push_change(&row(&target, b"1", 9, Change::Index(b"{}")), Xid(12)).unwrap();
+    assert_eq!(lanes.push_row(&row(&target, b"1", 5, Change::Index(b"{}")), &window), RowPushed::Queued);
+    assert!(tokio::time::timeout(Duration::from_millis(20), window.answered()).await.is_err());
+    answer(&lanes).await;
+    window.answered().await;
+}
+
+#[tokio::test]
+async fn m5_a_delete_is_in_doubt_as_of_when_it_was_sent() {
+    let (lanes, target) = (lanes(1 << 20), Target::new(TableNo(0), "t"));
+    lanes.lanes[0].state().doubts.note([target.hash(b"1")].into_iter(), Instant::now());
+    lanes.tracker().begin();
+    lanes.push_change(&row(&target, b"1", 9, Change::Delete), Xid(7)).unwrap();
+    lanes.tracker().commit(Lsn(50));
+    let mut batch = lanes.next_batch(0).await;
+    let body = batch.seal();
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    lanes.answered(0, batch, body);
+    assert_eq!(lanes.tracker().position(), Lsn(1), "the doubt ended while it was on its way");
+    answer(&lanes).await;
+    assert_eq!(lanes.tracker().position(), Lsn(50));
 }

@@ -36,18 +36,22 @@ pub(super) struct Repeats {
     bytes: usize,
     capacity: usize,
     overflowed: bool,
+    /// What is held by repeats for which there was no room: for the rest of the session.
+    kept: Option<Arc<Hold>>,
 }
 
 impl Repeats {
     /// Room for `capacity` bytes.
     pub(super) fn new(capacity: usize) -> Self {
-        Repeats { queue: VecDeque::new(), bytes: 0, capacity, overflowed: false }
+        Repeats { queue: VecDeque::new(), bytes: 0, capacity, overflowed: false, kept: None }
     }
 
     pub(super) fn push(&mut self, due: Instant, repeat: Repeat) {
         self.bytes += repeat.bytes();
         self.overflowed |= self.bytes > self.capacity;
-        if !self.overflowed {
+        if self.overflowed {
+            self.kept = self.kept.take().into_iter().chain(repeat.hold).min();
+        } else {
             self.queue.push_back((due, repeat));
         }
     }

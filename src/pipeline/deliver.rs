@@ -96,7 +96,8 @@ impl Deliverer {
                 }
             }
         };
-        let streamed = self.epochs.position(batch.highest()).unwrap_or(Lsn::ZERO);
+        // A fork at the first byte of a commit takes it back.
+        let streamed = self.epochs.position(batch.highest()).map_or(Lsn::ZERO, |commit| Lsn(commit.0 + 1));
         let highest = streamed.max(looked_up);
         if batch.is_streamed() {
             self.memory.lock().journal.write(highest, batch.ids());

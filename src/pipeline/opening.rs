@@ -170,8 +170,11 @@ impl Session {
         }
         let fingerprint = prepare::fingerprint(&publications, &tables, version_num);
         // Ordinals that were given otherwise cannot be compared (M12).
-        let same = stored.as_ref().is_none_or(|stored| stored.fingerprint == fingerprint);
-        let held_below = if same { Lsn::ZERO } else { high };
+        let held_below = match &stored {
+            Some(stored) if stored.fingerprint != fingerprint => high,
+            Some(stored) => stored.held_below,
+            None => Lsn::ZERO,
+        };
         let checkpoint = Checkpoint {
             slot: slot_name.clone(),
             system_identifier: server.system_id,
@@ -180,6 +183,7 @@ impl Session {
             timeline_began: position::began(server.timeline, &history),
             publications: streamed,
             fingerprint,
+            held_below,
             lsn: from,
             high: None,
             settled: false,

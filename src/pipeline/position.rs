@@ -210,6 +210,7 @@ pub(super) mod tests {
             timeline_began: Lsn::ZERO,
             publications: vec![9],
             fingerprint: String::new(),
+            held_below: Lsn::ZERO,
             lsn: Lsn(lsn),
             high: None,
             settled: false,

@@ -44,6 +44,9 @@ pub struct Checkpoint {
     pub publications: Vec<u32>,
     /// Fingerprint of all that versions depend on (**M12**).
     pub fingerprint: String,
+    /// Commits below it were given ordinals under another fingerprint (**M12**).
+    #[serde(with = "lsn_text", default)]
+    pub held_below: Lsn,
     /// `COMMIT.end_lsn`.
     #[serde(with = "lsn_text")]
     pub lsn: Lsn,
@@ -316,6 +319,7 @@ mod tests {
             timeline_began: Lsn(0),
             publications: vec![16_400],
             fingerprint: "f".into(),
+            held_below: Lsn::ZERO,
             lsn: Lsn(0x16_B374_D848),
             high: None,
             settled: false,

@@ -19,6 +19,7 @@ fn checkpoint(lsn: u64) -> Checkpoint {
         timeline_began: Lsn(0),
         publications: vec![],
         fingerprint: "f".to_owned(),
+        held_below: Lsn::ZERO,
         lsn: Lsn(lsn),
         high: None,
         settled: false,
