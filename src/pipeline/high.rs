@@ -80,14 +80,29 @@ impl HighMark {
     }
 }
 
+/// What is known of the mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Nothing above it may be in the indices.
+    pub at_most: Lsn,
+    /// The source has had it: on a timeline that is still the same, its log goes on from there.
+    pub at_least: Lsn,
+}
+
 /// The mark at the start of a session: exact where the one who raised it last says so, which is this process (`own`, of
-/// its last session) or one that stopped in order; else what is stored.
-pub fn known(stored: Option<Lsn>, checkpoint: Option<&Checkpoint>, own: Option<StoppedHigh>) -> Lsn {
+/// its last session, and the timeline of that) or one that stopped in order; else what is stored.
+pub fn known(stored: Option<Lsn>, checkpoint: Option<&Checkpoint>, own: Option<(u32, StoppedHigh)>) -> Known {
     let stored = stored.unwrap_or(Lsn::ZERO);
     let stopped = checkpoint.and_then(|checkpoint| checkpoint.high);
-    let last = [own, stopped].into_iter().flatten().find(|by| stored <= by.raised);
+    let last = [own.map(|(_, by)| by), stopped].into_iter().flatten().find(|by| stored <= by.raised);
     let acknowledged = checkpoint.map_or(Lsn::ZERO, |checkpoint| checkpoint.lsn);
-    last.map_or(stored, |by| by.exact).max(acknowledged)
+    let own =
+        own.filter(|(timeline, _)| checkpoint.is_some_and(|checkpoint| checkpoint.timeline == *timeline));
+    let had = [own.map(|(_, by)| by), stopped].into_iter().flatten().map(|by| by.exact).max();
+    Known {
+        at_most: last.map_or(stored, |by| by.exact).max(acknowledged),
+        at_least: had.unwrap_or(Lsn::ZERO).max(acknowledged),
+    }
 }
 
 #[cfg(test)]
@@ -109,7 +124,26 @@ mod tests {
             (Some(901), left(None), Some(by(130, 900)), 901),
             (Some(900), left(Some(by(10, 900))), None, 50),
         ] {
-            assert_eq!(known(stored.map(Lsn), checkpoint.as_ref(), own), Lsn(expected), "{stored:?} {own:?}");
+            let own = own.map(|own| (1, own));
+            let known = known(stored.map(Lsn), checkpoint.as_ref(), own);
+            assert_eq!(known.at_most, Lsn(expected), "{stored:?} {own:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_source_has_had_is_of_the_checkpoint_and_of_its_timeline() {
+        let by = |exact| StoppedHigh { exact: Lsn(exact), raised: Lsn(900) };
+        let left = |high| Some(Checkpoint { high, ..checkpoint(50) });
+        for (checkpoint, own, expected) in [
+            (None, None, 0),
+            (None, Some((1, by(130))), 0),
+            (left(None), None, 50),
+            (left(Some(by(120))), None, 120),
+            (left(None), Some((1, by(130))), 130),
+            (left(None), Some((2, by(130))), 50),
+            (left(Some(by(120))), Some((1, by(60))), 120),
+        ] {
+            assert_eq!(known(Some(Lsn(900)), checkpoint.as_ref(), own).at_least, Lsn(expected), "{own:?}");
         }
     }
 }

@@ -86,7 +86,7 @@ impl Session {
         }
         let log_end = source::position::log_end(&control).await?;
         let raised = state.high().await?.map(|stored| stored.record.lsn);
-        let mut high = {
+        let known = {
             let names = tables.iter().map(|table| table.schema.name.to_string()).collect();
             memory.lock().begin_session(names, raised, stored.as_ref())
         };
@@ -96,7 +96,7 @@ impl Session {
             found.as_ref(),
             &server,
             &history,
-            high,
+            known,
             &publications,
         );
         // What a failover that lost commits has left in the indices, where this process wrote all of it.
@@ -146,9 +146,11 @@ impl Session {
                 acquire(&control, &slot_name, found.as_ref()).await?
             }
         };
+        let mut high = known.at_most;
         if let Start::Gap(Gap::Forked { at, .. }) = &start {
             // What lies above is to be repaired, and has versions of an epoch that is over.
             high = *at;
+            memory.lock().high = None;
         }
         prepare::let_go_of_others(&state, &tables).await?;
         if epochs.list.is_worn_at(log_end.insert) {

@@ -113,6 +113,7 @@ impl Session {
         let _remember = RememberOnDrop {
             memory: self.memory.clone(),
             lanes: lanes.clone(),
+            timeline: self.checkpoint.timeline,
             high: high.clone(),
             horizon: self.config.limits.late_request_horizon,
         };
@@ -335,6 +336,7 @@ impl Drop for LeaveOnDrop {
 struct RememberOnDrop {
     memory: Arc<Memory>,
     lanes: Arc<Lanes>,
+    timeline: u32,
     high: Arc<HighMark>,
     horizon: Duration,
 }
@@ -345,7 +347,7 @@ impl Drop for RememberOnDrop {
         // What is in flight may be executed as long as the horizon from now.
         let in_flight = (!self.lanes.is_empty()).then(|| Instant::now() + self.horizon);
         memory.doubtful_until = memory.doubtful_until.max(self.lanes.doubtful_until()).max(in_flight);
-        memory.high = Some(self.high.stopped());
+        memory.high = Some((self.timeline, self.high.stopped()));
     }
 }
 

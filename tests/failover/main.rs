@@ -206,6 +206,7 @@ async fn two_leaders_in_turn_that_number_their_timelines_alike_are_told_apart() 
         cluster.kill(second);
         cluster.resume(third);
         scenario.streams_again("a second leader is killed that nobody has followed", second, fault).await;
+        scenario.pg2os.logs("is on timeline 2, whose history left timeline 2").await;
         scenario.becomes_equal().await;
         scenario.has_not_logged(&["all tables are read again"]);
         scenario.stop().await;
