@@ -20,6 +20,7 @@ pub struct HighMark {
     state: Arc<StateStore>,
     epochs: Epochs,
     exact: AtomicU64,
+    covered: AtomicU64,
     raised: AtomicU64,
     raising: Mutex<()>,
 }
@@ -31,6 +32,7 @@ impl HighMark {
             state,
             epochs,
             exact: AtomicU64::new(known.0),
+            covered: AtomicU64::new(0),
             raised: AtomicU64::new(0),
             raising: Mutex::new(()),
         }
@@ -38,6 +40,7 @@ impl HighMark {
 
     /// Waits until the mark covers `lsn`, for as long as it takes: content up to there is about to be written.
     pub async fn cover(&self, lsn: Lsn) {
+        self.covered.fetch_max(lsn.0, Ordering::AcqRel);
         self.exact.fetch_max(lsn.0, Ordering::AcqRel);
         self.raise_above(lsn).await;
     }
@@ -71,6 +74,19 @@ impl HighMark {
         }
     }
 
+    /// Whatever others wrote lies at or before the end of the log, which is here: a process that was killed has left the
+    /// mark a step too high.
+    pub fn lower_to(&self, end: Lsn) {
+        self.exact.fetch_min(end.0, Ordering::AcqRel);
+        // What was covered before that, or meanwhile.
+        self.exact.fetch_max(self.covered().0, Ordering::AcqRel);
+    }
+
+    /// What this session has seen of its source, and is durable there.
+    pub fn covered(&self) -> Lsn {
+        Lsn(self.covered.load(Ordering::Acquire))
+    }
+
     /// What is known of it now.
     pub fn stopped(&self) -> StoppedHigh {
         StoppedHigh {
@@ -89,19 +105,28 @@ pub struct Known {
     pub at_least: Lsn,
 }
 
-/// The mark at the start of a session: exact where the one who raised it last says so, which is this process (`own`, of
-/// its last session, and the timeline of that) or one that stopped in order; else what is stored.
-pub fn known(stored: Option<Lsn>, checkpoint: Option<&Checkpoint>, own: Option<(u32, StoppedHigh)>) -> Known {
+/// What the last session of this process knew when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Its timeline.
+    pub timeline: u32,
+    /// What it had seen of that.
+    pub covered: Lsn,
+    /// The mark.
+    pub mark: StoppedHigh,
+}
+
+/// The mark at the start of a session: exact where the one who raised it last says so, which is this process (`own`) or
+/// one that stopped in order; else what is stored.
+pub fn known(stored: Option<Lsn>, checkpoint: Option<&Checkpoint>, own: Option<Left>) -> Known {
     let stored = stored.unwrap_or(Lsn::ZERO);
     let stopped = checkpoint.and_then(|checkpoint| checkpoint.high);
-    let last = [own.map(|(_, by)| by), stopped].into_iter().flatten().find(|by| stored <= by.raised);
+    let last = [own.map(|left| left.mark), stopped].into_iter().flatten().find(|by| stored <= by.raised);
     let acknowledged = checkpoint.map_or(Lsn::ZERO, |checkpoint| checkpoint.lsn);
-    let own =
-        own.filter(|(timeline, _)| checkpoint.is_some_and(|checkpoint| checkpoint.timeline == *timeline));
-    let had = [own.map(|(_, by)| by), stopped].into_iter().flatten().map(|by| by.exact).max();
+    let same = own.filter(|left| checkpoint.is_some_and(|checkpoint| checkpoint.timeline == left.timeline));
     Known {
         at_most: last.map_or(stored, |by| by.exact).max(acknowledged),
-        at_least: had.unwrap_or(Lsn::ZERO).max(acknowledged),
+        at_least: same.map_or(Lsn::ZERO, |left| left.covered).max(acknowledged),
     }
 }
 
@@ -124,26 +149,25 @@ mod tests {
             (Some(901), left(None), Some(by(130, 900)), 901),
             (Some(900), left(Some(by(10, 900))), None, 50),
         ] {
-            let own = own.map(|own| (1, own));
+            let own = own.map(|mark| Left { timeline: 1, covered: Lsn::ZERO, mark });
             let known = known(stored.map(Lsn), checkpoint.as_ref(), own);
             assert_eq!(known.at_most, Lsn(expected), "{stored:?} {own:?}");
         }
     }
 
     #[test]
-    fn what_the_source_has_had_is_of_the_checkpoint_and_of_its_timeline() {
-        let by = |exact| StoppedHigh { exact: Lsn(exact), raised: Lsn(900) };
-        let left = |high| Some(Checkpoint { high, ..checkpoint(50) });
+    fn what_the_source_has_had_is_of_the_timeline_of_the_checkpoint() {
+        let mark = StoppedHigh { exact: Lsn(800), raised: Lsn(900) };
+        let left = |timeline| Some(Left { timeline, covered: Lsn(130), mark });
+        let here = Checkpoint { high: Some(mark), ..checkpoint(50) };
         for (checkpoint, own, expected) in [
             (None, None, 0),
-            (None, Some((1, by(130))), 0),
-            (left(None), None, 50),
-            (left(Some(by(120))), None, 120),
-            (left(None), Some((1, by(130))), 130),
-            (left(None), Some((2, by(130))), 50),
-            (left(Some(by(120))), Some((1, by(60))), 120),
+            (None, left(1), 0),
+            (Some(&here), None, 50),
+            (Some(&here), left(1), 130),
+            (Some(&here), left(2), 50),
         ] {
-            assert_eq!(known(Some(Lsn(900)), checkpoint.as_ref(), own).at_least, Lsn(expected), "{own:?}");
+            assert_eq!(known(Some(Lsn(900)), checkpoint, own).at_least, Lsn(expected), "{own:?}");
         }
     }
 }

@@ -2,13 +2,10 @@
 //! may be the first of a process: it spares waiting and reading.
 
 use super::{
-    high::{self, Known},
+    high::{self, Known, Left},
     journal::{Ids, Journal},
 };
-use crate::{
-    model::Lsn,
-    sink::{Checkpoint, StoppedHigh},
-};
+use crate::{model::Lsn, sink::Checkpoint};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -23,8 +20,8 @@ pub struct Memory(Mutex<Remembered>);
 pub struct Remembered {
     /// Until when requests of earlier sessions may be executed late (**M5**).
     pub doubtful_until: Option<Instant>,
-    /// The timeline of the last session, and the highest position as that knew it (**M7**).
-    pub high: Option<(u32, StoppedHigh)>,
+    /// The highest position, as the last session knew it (**M7**).
+    pub high: Option<Left>,
     /// The ids that were written of late.
     pub journal: Journal,
     /// What is still to be looked up again after a failover that lost commits.
@@ -42,7 +39,7 @@ impl Remembered {
     ) -> Known {
         let high = high::known(raised, checkpoint, self.high);
         self.journal.begin_session(tables, high.at_most);
-        if self.high.is_some_and(|(_, own)| raised > Some(own.raised)) {
+        if self.high.is_some_and(|own| raised > Some(own.mark.raised)) {
             self.journal.others_wrote(high.at_most);
         }
         high

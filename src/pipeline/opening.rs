@@ -12,7 +12,11 @@ use crate::{
     config::{Config, OnGap, Postgres},
     model::Lsn,
     sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore, Stored},
-    source::{self, publication, replication::ReplicationConnection, slot},
+    source::{
+        self, publication,
+        replication::{ReplicationConnection, SystemIdentity},
+        slot,
+    },
 };
 use std::{
     sync::Arc,
@@ -84,7 +88,9 @@ impl Session {
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
         }
+        // After the checkpoint, which another instance may have moved since the server said what it is.
         let log_end = source::position::log_end(&control).await?;
+        let server = SystemIdentity { flush: log_end.flush, ..server };
         let raised = state.high().await?.map(|stored| stored.record.lsn);
         let known = {
             let names = tables.iter().map(|table| table.schema.name.to_string()).collect();

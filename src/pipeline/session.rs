@@ -9,7 +9,7 @@ use super::{
     checkpoint::CheckpointKeeper,
     deliver::Deliverer,
     error::PipelineError,
-    high::HighMark,
+    high::{HighMark, Left},
     intake::Intake,
     lookups::Lookups,
     memory::Memory,
@@ -180,7 +180,7 @@ impl Session {
             self.checkpoint,
             lanes.clone(),
             stream.clone(),
-            high,
+            high.clone(),
         );
         let mut keeping = AbortOnDrop::spawn(keeper.run(drained.clone()));
         let control = Arc::new(self.control);
@@ -193,6 +193,10 @@ impl Session {
             memory: self.memory.clone(),
         };
         let mut handling = AbortOnDrop::spawn(handler.run(asked));
+        // Once no other process can begin a request any more, what it left is known better.
+        let others_done = self.others_until.map(|until| until - self.config.limits.late_request_horizon);
+        let mut others_known = others_done.is_none();
+        let mut end_of_log = std::pin::pin!(end_of_log_after(others_done, &control));
         let mut goal = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -222,6 +226,13 @@ impl Session {
                         state.write_epochs(&repaired).await?;
                         self.memory.lock().phantoms = None;
                         tracing::info!("the gap is repaired");
+                    }
+                }
+                end = &mut end_of_log, if !others_known => {
+                    others_known = true;
+                    if let Some(end) = end {
+                        high.lower_to(end);
+                        self.memory.lock().journal.others_wrote_below(end);
                     }
                 }
                 _ = tick.tick() => {
@@ -317,6 +328,12 @@ fn spawn_reader(mut reader: Reader) -> oneshot::Receiver<Result<(), ReaderError>
     reading
 }
 
+/// Where the log ends at `time`, if the server says so.
+async fn end_of_log_after(time: Option<Instant>, control: &tokio_postgres::Client) -> Option<Lsn> {
+    tokio::time::sleep_until(time?.into()).await;
+    source::position::log_end(control).await.ok().map(|end| end.insert)
+}
+
 /// The server's position, over a connection of its own: the session's is the request handler's.
 async fn log_end_of(config: &Config) -> Result<Lsn, PipelineError> {
     let control = source::sql::connect(&config.postgres, None, &format!("pg2os {}", config.name)).await?;
@@ -347,7 +364,8 @@ impl Drop for RememberOnDrop {
         // What is in flight may be executed as long as the horizon from now.
         let in_flight = (!self.lanes.is_empty()).then(|| Instant::now() + self.horizon);
         memory.doubtful_until = memory.doubtful_until.max(self.lanes.doubtful_until()).max(in_flight);
-        memory.high = Some((self.timeline, self.high.stopped()));
+        memory.high =
+            Some(Left { timeline: self.timeline, covered: self.high.covered(), mark: self.high.stopped() });
     }
 }
 

@@ -48,6 +48,28 @@ async fn a_switchover_is_no_gap_and_a_killed_leader_is_followed_to_the_next() {
     .await;
 }
 
+/// A process that was killed has left the highest position a step too high; its successor finds out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make failover"]
+async fn a_switchover_a_while_after_a_crash_of_pg2os_is_no_gap() {
+    in_cluster(async |world, cluster| {
+        let mut scenario = Scenario::start(world, cluster, HORIZON).await;
+        let leader = cluster.leader().await.unwrap();
+        scenario.load(15);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        scenario.kill_and_start_again();
+        scenario.pg2os.logs("streaming from").await;
+        tokio::time::sleep(Duration::from_secs(65)).await;
+        let fault = Instant::now();
+        cluster.switchover(leader).await;
+        scenario.streams_again("switchover after a crash of pg2os", leader, fault).await;
+        scenario.becomes_equal().await;
+        scenario.has_not_logged(&["a gap", "a failover lost commits"]);
+        scenario.stop().await;
+    })
+    .await;
+}
+
 /// Commits reach the index but no replica, and are lost with the leader: inserts, updates, deletes, key changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes: make failover"]
