@@ -74,10 +74,11 @@ impl HighMark {
         }
     }
 
-    /// Whatever others wrote lies at or before the end of the log, which is here: a process that was killed has left the
-    /// mark a step too high.
-    pub fn lower_to(&self, end: Lsn) {
-        self.exact.fetch_min(end.0, Ordering::AcqRel);
+    /// Others, who have raised the mark to `others.raised`, write no more, and whatever they wrote lies at or before
+    /// `others.exact`: a process that was killed has left the mark a step too high.
+    pub fn lower_to(&self, others: StoppedHigh) {
+        self.raised.fetch_max(others.raised.0, Ordering::AcqRel);
+        self.exact.fetch_min(others.exact.0, Ordering::AcqRel);
         // What was covered before that, or meanwhile.
         self.exact.fetch_max(self.covered().0, Ordering::AcqRel);
     }

@@ -23,7 +23,7 @@ use crate::{
     config::{BackfillOrder, Config},
     lanes::{LaneLimits, Lanes},
     model::{Lsn, TypeCatalog},
-    sink::{self, Checkpoint, DeadLetters, EpochRecord, StateStore},
+    sink::{self, Checkpoint, DeadLetters, EpochRecord, StateStore, StoppedHigh},
     source::{self, position::LogEnd, replication::ReplicationConnection},
 };
 use std::{
@@ -196,7 +196,7 @@ impl Session {
         // Once no other process can begin a request any more, what it left is known better.
         let others_done = self.others_until.map(|until| until - self.config.limits.late_request_horizon);
         let mut others_known = others_done.is_none();
-        let mut end_of_log = std::pin::pin!(end_of_log_after(others_done, &control));
+        let mut others = std::pin::pin!(what_others_left(others_done, &state, &control));
         let mut goal = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -228,11 +228,11 @@ impl Session {
                         tracing::info!("the gap is repaired");
                     }
                 }
-                end = &mut end_of_log, if !others_known => {
+                left = &mut others, if !others_known => {
                     others_known = true;
-                    if let Some(end) = end {
-                        high.lower_to(end);
-                        self.memory.lock().journal.others_wrote_below(end);
+                    if let Some(left) = left {
+                        high.lower_to(left);
+                        self.memory.lock().journal.others_wrote_below(left.exact);
                     }
                 }
                 _ = tick.tick() => {
@@ -328,10 +328,16 @@ fn spawn_reader(mut reader: Reader) -> oneshot::Receiver<Result<(), ReaderError>
     reading
 }
 
-/// Where the log ends at `time`, if the server says so.
-async fn end_of_log_after(time: Option<Instant>, control: &tokio_postgres::Client) -> Option<Lsn> {
+/// **M7**: what others can have written by `time`, when they have ended; `None` where a server does not say.
+async fn what_others_left(
+    time: Option<Instant>,
+    state: &StateStore,
+    control: &tokio_postgres::Client,
+) -> Option<StoppedHigh> {
     tokio::time::sleep_until(time?.into()).await;
-    source::position::log_end(control).await.ok().map(|end| end.insert)
+    let raised = state.high().await.ok()?.map_or(Lsn::ZERO, |stored| stored.record.lsn);
+    let exact = source::position::log_end(control).await.ok()?.insert;
+    Some(StoppedHigh { exact, raised })
 }
 
 /// The server's position, over a connection of its own: the session's is the request handler's.

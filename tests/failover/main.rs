@@ -58,7 +58,8 @@ async fn a_switchover_a_while_after_a_crash_of_pg2os_is_no_gap() {
         scenario.load(15);
         tokio::time::sleep(Duration::from_secs(3)).await;
         scenario.kill_and_start_again();
-        scenario.pg2os.logs("streaming from").await;
+        scenario.becomes_equal().await;
+        // Until the killed one can do nothing any more; and then nothing is written for a while.
         tokio::time::sleep(Duration::from_secs(65)).await;
         let fault = Instant::now();
         cluster.switchover(leader).await;
