@@ -130,7 +130,8 @@ impl Bootstrap {
         // Burned anew in every session: what an earlier one streamed, deletes included, is visible to every window of
         // this one, so its guards need not be remembered.
         let floor = floor::take_floor(&primary).await?;
-        // M8: from here on versions above the floor's may be given out.
+        // M8, and what a crash takes away must not come again below a floor.
+        floor::wait_flushed_up_to(&primary, floor.lsn).await?;
         self.high.cover(floor.lsn).await;
         floor::wait_until_visible(&primary, floor.burned).await?;
         if let Some(phantoms) = phantoms {

@@ -5,12 +5,17 @@ use super::deliver::pause;
 use crate::{
     model::{Epochs, Lsn},
     sink::{Checkpoint, StateStore, StoppedHigh},
+    source,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 use tokio::sync::Mutex;
+use tokio_postgres::Client;
 
 /// It is raised in steps: a write for every commit would double them. After a crash the mark may lie this much too high.
 const STEP: u64 = 16 << 20;
@@ -20,6 +25,7 @@ pub struct HighMark {
     state: Arc<StateStore>,
     epochs: Epochs,
     exact: AtomicU64,
+    covered: AtomicU64,
     raised: AtomicU64,
     raising: Mutex<()>,
 }
@@ -31,6 +37,7 @@ impl HighMark {
             state,
             epochs,
             exact: AtomicU64::new(known.0),
+            covered: AtomicU64::new(0),
             raised: AtomicU64::new(0),
             raising: Mutex::new(()),
         }
@@ -38,6 +45,7 @@ impl HighMark {
 
     /// Waits until the mark covers `lsn`, for as long as it takes: content up to there is about to be written.
     pub async fn cover(&self, lsn: Lsn) {
+        self.covered.fetch_max(lsn.0, Ordering::AcqRel);
         self.exact.fetch_max(lsn.0, Ordering::AcqRel);
         self.raise_above(lsn).await;
     }
@@ -71,6 +79,24 @@ impl HighMark {
         }
     }
 
+    /// At `time` others write no more; what they wrote lies at or before the end of the server's log, which is returned. A
+    /// process that was killed has left the mark a step too high. `None` where a server does not answer.
+    pub async fn learn_what_others_left(&self, time: Option<Instant>, control: &Client) -> Option<Lsn> {
+        tokio::time::sleep_until(time?.into()).await;
+        let raised = self.state.high().await.ok()?.map_or(Lsn::ZERO, |stored| stored.record.lsn);
+        let end = source::position::log_end(control).await.ok()?.insert;
+        self.raised.fetch_max(raised.0, Ordering::AcqRel);
+        self.exact.fetch_min(end.0, Ordering::AcqRel);
+        // What was covered before that, or meanwhile.
+        self.exact.fetch_max(self.covered().0, Ordering::AcqRel);
+        Some(end)
+    }
+
+    /// What this session has seen of its source, and is durable there.
+    pub fn covered(&self) -> Lsn {
+        Lsn(self.covered.load(Ordering::Acquire))
+    }
+
     /// What is known of it now.
     pub fn stopped(&self) -> StoppedHigh {
         StoppedHigh {
@@ -80,14 +106,38 @@ impl HighMark {
     }
 }
 
-/// The mark at the start of a session: exact where the one who raised it last says so, which is this process (`own`, of
-/// its last session) or one that stopped in order; else what is stored.
-pub fn known(stored: Option<Lsn>, checkpoint: Option<&Checkpoint>, own: Option<StoppedHigh>) -> Lsn {
+/// What is known of the mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Nothing above it may be in the indices.
+    pub at_most: Lsn,
+    /// The source has had it: on a timeline that is still the same, its log goes on from there.
+    pub at_least: Lsn,
+}
+
+/// What the last session of this process knew when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Its timeline.
+    pub timeline: u32,
+    /// What it had seen of that.
+    pub covered: Lsn,
+    /// The mark.
+    pub mark: StoppedHigh,
+}
+
+/// The mark at the start of a session: exact where the one who raised it last says so, which is this process (`own`) or
+/// one that stopped in order; else what is stored.
+pub fn known(stored: Option<Lsn>, checkpoint: Option<&Checkpoint>, own: Option<Left>) -> Known {
     let stored = stored.unwrap_or(Lsn::ZERO);
     let stopped = checkpoint.and_then(|checkpoint| checkpoint.high);
-    let last = [own, stopped].into_iter().flatten().find(|by| stored <= by.raised);
+    let last = [own.map(|left| left.mark), stopped].into_iter().flatten().find(|by| stored <= by.raised);
     let acknowledged = checkpoint.map_or(Lsn::ZERO, |checkpoint| checkpoint.lsn);
-    last.map_or(stored, |by| by.exact).max(acknowledged)
+    let same = own.filter(|left| checkpoint.is_some_and(|checkpoint| checkpoint.timeline == left.timeline));
+    Known {
+        at_most: last.map_or(stored, |by| by.exact).max(acknowledged),
+        at_least: same.map_or(Lsn::ZERO, |left| left.covered).max(acknowledged),
+    }
 }
 
 #[cfg(test)]
@@ -109,7 +159,25 @@ mod tests {
             (Some(901), left(None), Some(by(130, 900)), 901),
             (Some(900), left(Some(by(10, 900))), None, 50),
         ] {
-            assert_eq!(known(stored.map(Lsn), checkpoint.as_ref(), own), Lsn(expected), "{stored:?} {own:?}");
+            let own = own.map(|mark| Left { timeline: 1, covered: Lsn::ZERO, mark });
+            let known = known(stored.map(Lsn), checkpoint.as_ref(), own);
+            assert_eq!(known.at_most, Lsn(expected), "{stored:?} {own:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_source_has_had_is_of_the_timeline_of_the_checkpoint() {
+        let mark = StoppedHigh { exact: Lsn(800), raised: Lsn(900) };
+        let left = |timeline| Some(Left { timeline, covered: Lsn(130), mark });
+        let here = Checkpoint { high: Some(mark), ..checkpoint(50) };
+        for (checkpoint, own, expected) in [
+            (None, None, 0),
+            (None, left(1), 0),
+            (Some(&here), None, 50),
+            (Some(&here), left(1), 130),
+            (Some(&here), left(2), 50),
+        ] {
+            assert_eq!(known(Some(Lsn(900)), checkpoint, own).at_least, Lsn(expected), "{own:?}");
         }
     }
 }

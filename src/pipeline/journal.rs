@@ -53,6 +53,11 @@ impl Journal {
         self.reaches = self.reaches.max(Some(high));
     }
 
+    /// What somebody else wrote lies at or before `end`, the end of the log.
+    pub fn others_wrote_below(&mut self, end: Lsn) {
+        self.reaches = self.reaches.map(|reaches| reaches.min(end));
+    }
+
     /// Actions for `documents`, of commits up to `highest`, are about to be sent.
     pub fn write<'a>(
         &mut self,
@@ -161,6 +166,8 @@ mod tests {
         journal.others_wrote(Lsn(150));
         assert_eq!(journal.written_above(Lsn(149)), None);
         assert!(journal.written_above(Lsn(150)).is_some());
+        journal.others_wrote_below(Lsn(120));
+        assert!(journal.written_above(Lsn(120)).is_some() && journal.written_above(Lsn(119)).is_none());
         journal.begin_session(vec!["public.other".into()], Lsn(170));
         assert_eq!(journal.written_above(Lsn(160)), None, "the numbers of tables mean others");
     }

@@ -16,7 +16,11 @@ use crate::{
     config::{Config, OnGap, Postgres},
     model::Lsn,
     sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore, Stored},
-    source::{self, publication, replication::ReplicationConnection, slot},
+    source::{
+        self, publication,
+        replication::{ReplicationConnection, SystemIdentity},
+        slot,
+    },
 };
 use std::{
     sync::Arc,
@@ -100,14 +104,16 @@ impl Session {
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
         }
+        // After the checkpoint, which another instance may have moved since the server said what it is.
         let log_end = source::position::log_end(&control).await?;
+        let server = SystemIdentity { flush: log_end.flush, ..server };
         let raised = state.high().await?.map(|stored| stored.record.lsn);
-        let mut high = {
+        let known = {
             let names = tables.iter().map(|table| table.schema.name.to_string()).collect();
             memory.lock().begin_session(names, raised, stored.as_ref())
         };
         let start =
-            position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history, high, &made);
+            position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history, known, &made);
         // What a failover that lost commits has left in the indices, where this process wrote all of it.
         let phantoms = match &start {
             Start::Gap(Gap::Forked { at, from: Some(_), .. }) => memory.lock().journal.written_above(*at),
@@ -155,9 +161,11 @@ impl Session {
                 acquire(&control, &slot_name, found.as_ref()).await?
             }
         };
+        let mut high = known.at_most;
         if let Start::Gap(Gap::Forked { at, .. }) = &start {
             // What lies above is to be repaired, and has versions of an epoch that is over.
             high = *at;
+            memory.lock().high = None;
         }
         prepare::let_go_of_others(&state, &tables).await?;
         for (table, work) in tables.iter_mut().zip(&work) {

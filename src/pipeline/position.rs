@@ -1,5 +1,6 @@
 //! Where a stream starts, and whether it may (**G4**): checkpoint, slot and server compared before every START. Pure.
 
+use super::high::Known;
 use crate::{
     model::Lsn,
     sink::{Checkpoint, Stored},
@@ -120,8 +121,14 @@ pub fn began(timeline: u32, history: &[TimelineSwitch]) -> Lsn {
     history.iter().rfind(|switch| switch.timeline < timeline).map_or(Lsn::ZERO, |switch| switch.switched_at)
 }
 
-/// Where the server's history left that of the checkpoint; 0/0 where that is not known, `None` where it is still the same.
-fn fork(checkpoint: &Checkpoint, server: &SystemIdentity, history: &[TimelineSwitch]) -> Option<Lsn> {
+/// Where the server's history left that of the checkpoint, at the earliest; 0/0 where that is not known, `None` where it is
+/// still the same. The source has had everything up to `had`.
+fn fork(
+    checkpoint: &Checkpoint,
+    server: &SystemIdentity,
+    history: &[TimelineSwitch],
+    had: Lsn,
+) -> Option<Lsn> {
     let mut left = None;
     if checkpoint.timeline != server.timeline {
         let switch = history.iter().find(|switch| switch.timeline == checkpoint.timeline);
@@ -132,6 +139,10 @@ fn fork(checkpoint: &Checkpoint, server: &SystemIdentity, history: &[TimelineSwi
     let (known, found) = (checkpoint.timeline_began, began(checkpoint.timeline, history));
     if known != found && known.min(found) > Lsn::ZERO {
         return Some(known.min(found));
+    }
+    // They may even begin at one position. Or the server has lost the end of its log.
+    if left.is_none() && had > server.flush {
+        return Some(found);
     }
     left
 }
@@ -145,7 +156,7 @@ pub fn start(
     slot: Option<&SlotState>,
     server: &SystemIdentity,
     history: &[TimelineSwitch],
-    high: Lsn,
+    high: Known,
     publications: &[u32],
 ) -> Start {
     let Some(checkpoint) = checkpoint else {
@@ -164,8 +175,8 @@ pub fn start(
     let lsn = checkpoint.lsn;
     let known = &checkpoint.publications[..];
     let other_publication = known.iter().any(|oid| !publications.contains(oid));
-    if let Some(at) = fork(checkpoint, server, history)
-        && at < high
+    if let Some(at) = fork(checkpoint, server, history, high.at_least)
+        && at < high.at_most
     {
         let from = lsn.min(at);
         let goes_on = |slot: &&SlotState| {
@@ -176,7 +187,7 @@ pub fn start(
             then: checkpoint.timeline,
             now: server.timeline,
             at,
-            high,
+            high: high.at_most,
             from: slot.filter(goes_on).map(|_| from),
         });
     }
@@ -233,6 +244,10 @@ pub(super) mod tests {
         }
     }
 
+    fn exactly(lsn: u64) -> Known {
+        Known { at_most: Lsn(lsn), at_least: Lsn(lsn) }
+    }
+
     fn server(timeline: u32) -> SystemIdentity {
         SystemIdentity { system_id: "7".into(), timeline, flush: Lsn(100), database: "shop".into() }
     }
@@ -240,11 +255,11 @@ pub(super) mod tests {
     #[test]
     fn a_stream_goes_on_from_its_checkpoint_and_never_from_the_slot_alone() {
         assert_eq!(
-            start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server(1), &[], Lsn(60), &[9]),
+            start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server(1), &[], exactly(60), &[9]),
             Start::Continue(Lsn(50))
         );
         assert_eq!(
-            start(Some(&checkpoint(50)), "s", Some(&slot(50)), &server(1), &[], Lsn(60), &[9]),
+            start(Some(&checkpoint(50)), "s", Some(&slot(50)), &server(1), &[], exactly(60), &[9]),
             Start::Continue(Lsn(50))
         );
     }
@@ -266,8 +281,8 @@ pub(super) mod tests {
 
     #[test]
     fn without_a_checkpoint_the_slot_is_made_or_adopted() {
-        assert_eq!(start(None, "s", None, &server(1), &[], Lsn::ZERO, &[9]), Start::Fresh);
-        assert_eq!(start(None, "s", Some(&slot(5)), &server(1), &[], Lsn::ZERO, &[9]), Start::Adopt);
+        assert_eq!(start(None, "s", None, &server(1), &[], exactly(0), &[9]), Start::Fresh);
+        assert_eq!(start(None, "s", Some(&slot(5)), &server(1), &[], exactly(0), &[9]), Start::Adopt);
     }
 
     #[test]
@@ -280,7 +295,8 @@ pub(super) mod tests {
             (Some(slot(51)), server(1), "slot s stands at 0/33, past the checkpoint 0/32"),
             (Some(slot(40)), server(2), "timeline 2, whose history left timeline 1 at 0/2D"),
         ] {
-            let found = start(Some(&checkpoint(50)), "s", slot.as_ref(), &server, &history, Lsn(50), &[9]);
+            let found =
+                start(Some(&checkpoint(50)), "s", slot.as_ref(), &server, &history, exactly(50), &[9]);
             let Start::Gap(gap) = found else { panic!("{found:?}") };
             assert!(gap.to_string().contains(expected), "{gap}");
         }
@@ -290,7 +306,7 @@ pub(super) mod tests {
     fn a_failover_that_lost_nothing_is_no_gap() {
         let history = [TimelineSwitch { timeline: 1, switched_at: Lsn(60) }];
         let start = |high, slot: Option<SlotState>| {
-            start(Some(&checkpoint(50)), "s", slot.as_ref(), &server(2), &history, Lsn(high), &[9])
+            start(Some(&checkpoint(50)), "s", slot.as_ref(), &server(2), &history, exactly(high), &[9])
         };
         assert_eq!(start(60, Some(slot(40))), Start::Continue(Lsn(50)));
         let forked = |from| Start::Gap(Gap::Forked { then: 1, now: 2, at: Lsn(60), high: Lsn(61), from });
@@ -304,7 +320,7 @@ pub(super) mod tests {
     fn a_primary_that_a_failover_has_replaced_is_not_streamed_from() {
         let later = Checkpoint { timeline: 2, ..checkpoint(50) };
         assert_eq!(
-            start(Some(&later), "s", Some(&slot(40)), &server(1), &[], Lsn(50), &[9]),
+            start(Some(&later), "s", Some(&slot(40)), &server(1), &[], exactly(50), &[9]),
             Start::Replaced
         );
     }
@@ -313,7 +329,15 @@ pub(super) mod tests {
     fn g4_a_publication_that_was_made_again_is_a_gap() {
         let start = |publications, high| {
             let history = [TimelineSwitch { timeline: 1, switched_at: Lsn(60) }];
-            start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server(2), &history, Lsn(high), publications)
+            start(
+                Some(&checkpoint(50)),
+                "s",
+                Some(&slot(40)),
+                &server(2),
+                &history,
+                exactly(high),
+                publications,
+            )
         };
         let made = Start::Gap(Gap::PublicationMade { checkpoint: Lsn(50) });
         assert_eq!(
@@ -323,7 +347,7 @@ pub(super) mod tests {
         let Start::Gap(Gap::Forked { from, .. }) = start(&[10], 61) else { panic!() };
         assert_eq!(from, None, "a failover that lost the publication cannot be streamed over");
         let older = Checkpoint { publications: vec![], ..checkpoint(50) };
-        let start = super::start(Some(&older), "s", Some(&slot(40)), &server(1), &[], Lsn(50), &[9]);
+        let start = super::start(Some(&older), "s", Some(&slot(40)), &server(1), &[], exactly(50), &[9]);
         assert_eq!(start, Start::Continue(Lsn(50)), "an older program did not store them");
     }
 
@@ -332,7 +356,7 @@ pub(super) mod tests {
         let switch = |timeline, at| TimelineSwitch { timeline, switched_at: Lsn(at) };
         let fork = |known, now, history: &[TimelineSwitch]| {
             let checkpoint = Checkpoint { timeline: 2, timeline_began: Lsn(known), ..checkpoint(50) };
-            fork(&checkpoint, &server(now), history)
+            fork(&checkpoint, &server(now), history, Lsn(100))
         };
         for (known, now, history, expected) in [
             (40, 2, vec![switch(1, 40)], None),
@@ -347,6 +371,9 @@ pub(super) mod tests {
         ] {
             assert_eq!(fork(known, now, &history), expected.map(Lsn), "{known} {now} {history:?}");
         }
+        let same = Checkpoint { timeline: 2, timeline_began: Lsn(40), ..checkpoint(50) };
+        let had = |had| super::fork(&same, &server(2), &[switch(1, 40)], Lsn(had));
+        assert_eq!((had(100), had(101)), (None, Some(Lsn(40))), "its log ends at 100");
         assert_eq!(began(1, &[]), Lsn::ZERO);
         assert_eq!(began(3, &[switch(1, 40), switch(2, 60)]), Lsn(60));
     }
@@ -358,7 +385,7 @@ pub(super) mod tests {
             SystemIdentity { database: "other".into(), ..server(1) },
         ] {
             assert!(matches!(
-                start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server, &[], Lsn(50), &[9]),
+                start(Some(&checkpoint(50)), "s", Some(&slot(40)), &server, &[], exactly(50), &[9]),
                 Start::Foreign(_)
             ));
         }

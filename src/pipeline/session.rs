@@ -9,7 +9,7 @@ use super::{
     checkpoint::CheckpointKeeper,
     deliver::Deliverer,
     error::PipelineError,
-    high::HighMark,
+    high::{HighMark, Left},
     intake::Intake,
     intake_error::IntakeError,
     letters::Letters,
@@ -122,6 +122,7 @@ impl Session {
         let _remember = RememberOnDrop {
             memory: self.memory.clone(),
             lanes: lanes.clone(),
+            timeline: self.checkpoint.timeline,
             high: high.clone(),
             horizon: self.config.limits.late_request_horizon,
         };
@@ -189,7 +190,7 @@ impl Session {
             self.checkpoint,
             lanes.clone(),
             stream.clone(),
-            high,
+            high.clone(),
         );
         let mut keeping = AbortOnDrop::spawn(keeper.run(drained.clone()));
         let control = Arc::new(self.control);
@@ -214,6 +215,10 @@ impl Session {
         };
         let mut watching = AbortOnDrop::spawn(watch.run());
         let mut again = vec![];
+        // Once no other process can begin a request any more, what it left is known better.
+        let others_done = self.others_until.map(|until| until - self.config.limits.late_request_horizon);
+        let mut others_known = others_done.is_none();
+        let mut others = std::pin::pin!(high.learn_what_others_left(others_done, &control));
         let mut goal = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -256,6 +261,12 @@ impl Session {
                 result = &mut watching.0 => {
                     again = result.map_err(|_| PipelineError::Ended("the catalog watch"))??;
                     break End::Again;
+                }
+                left = &mut others, if !others_known => {
+                    others_known = true;
+                    if let Some(end) = left {
+                        self.memory.lock().journal.others_wrote_below(end);
+                    }
                 }
                 _ = tick.tick() => {
                     if lanes.doubts_overflowed() {
@@ -383,6 +394,7 @@ impl Drop for LeaveOnDrop {
 struct RememberOnDrop {
     memory: Arc<Memory>,
     lanes: Arc<Lanes>,
+    timeline: u32,
     high: Arc<HighMark>,
     horizon: Duration,
 }
@@ -393,7 +405,8 @@ impl Drop for RememberOnDrop {
         // What is in flight may be executed as long as the horizon from now.
         let in_flight = (!self.lanes.is_empty()).then(|| Instant::now() + self.horizon);
         memory.doubtful_until = memory.doubtful_until.max(self.lanes.doubtful_until()).max(in_flight);
-        memory.high = Some(self.high.stopped());
+        memory.high =
+            Some(Left { timeline: self.timeline, covered: self.high.covered(), mark: self.high.stopped() });
     }
 }
 

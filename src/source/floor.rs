@@ -136,9 +136,11 @@ SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text, pg_catalog.pg_is_in_re
 /// header); nobody flushes that soon. So after a while a transaction id is used up here: its commit takes the WAL
 /// writer past it.
 pub async fn wait_flushed(client: &Client, read: &ReadPoint) -> Result<()> {
-    if read.standby {
-        return Ok(());
-    }
+    if read.standby { Ok(()) } else { wait_flushed_up_to(client, read.lsn).await }
+}
+
+/// Waits until the primary's WAL is flushed up to a position.
+pub async fn wait_flushed_up_to(client: &Client, lsn: Lsn) -> Result<()> {
     let doing = || "waiting for the WAL to be flushed".to_owned();
     let sql = "SELECT pg_catalog.pg_current_wal_flush_lsn()::pg_catalog.text";
     let begun = Instant::now();
@@ -146,11 +148,11 @@ pub async fn wait_flushed(client: &Client, read: &ReadPoint) -> Result<()> {
     loop {
         let text: String = client.query_one(sql, &[]).await.doing(doing)?.get(0);
         let flushed: Lsn = text.parse().map_err(|_| QueryError::answer(doing(), text))?;
-        if flushed >= read.lsn {
+        if flushed >= lsn {
             return Ok(());
         }
         if begun.elapsed() > FLUSH_LIMIT {
-            return Err(QueryError::NotFlushed { wanted: read.lsn, flushed, seconds: FLUSH_LIMIT.as_secs() });
+            return Err(QueryError::NotFlushed { wanted: lsn, flushed, seconds: FLUSH_LIMIT.as_secs() });
         }
         if begun.elapsed() >= nudge_at {
             burn(client).await?;

@@ -85,8 +85,12 @@ pub async fn ensure(
                 sql: missing.sql,
             })
         }
-        // Another instance was faster: what it made is looked at like any other.
-        Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) => {
+        // Another instance was faster, or as fast: what it made is looked at like any other.
+        Err(error)
+            if error.code().is_some_and(|code| {
+                [SqlState::DUPLICATE_OBJECT, SqlState::UNIQUE_VIOLATION].contains(code)
+            }) =>
+        {
             match inspect(client, publication, actions, tables).await? {
                 None => Ok(PublicationState::Existed),
                 Some(_) => Err(error).doing(|| format!("making publication {publication}")),

@@ -37,6 +37,23 @@ async fn an_owner_makes_the_publication_and_adds_to_it_and_finds_it() {
 }
 
 #[tokio::test]
+async fn of_two_instances_that_make_the_publication_at_once_the_slower_finds_it() {
+    in_database("CREATE TABLE a (id int PRIMARY KEY)", |db| async move {
+        let (other, client) = (db.connect().await, db.connect().await);
+        let a = load(&client, "a", &[]).await.unwrap();
+        other.batch_execute("BEGIN; CREATE PUBLICATION p FOR TABLE ONLY public.a").await.unwrap();
+        let tables = [wanted(&a, None)];
+        let (state, ()) = tokio::join!(ensure(&client, "p", Actions::All, &tables), async {
+            // Until the server has found its name taken, it waits for this transaction.
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            other.batch_execute("COMMIT").await.unwrap();
+        });
+        assert_eq!(state.unwrap(), PublicationState::Existed);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn who_is_not_the_owner_gets_the_exact_sql_and_it_works() {
     let setup = "CREATE TABLE \"A\" (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);";
     in_database(setup, |db| async move {
