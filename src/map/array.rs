@@ -74,9 +74,9 @@ fn try_write(
             }
             _ if depth == 0 => return None,
             b'"' => {
-                unescaped.clear();
-                rest = unquote(rest, &mut unescaped)?;
-                write_element(&unescaped, element, out, omitted);
+                let (item, tail) = unquote(after, &mut unescaped)?;
+                rest = tail;
+                write_element(item, element, out, omitted);
                 next = Next::DelimiterOrEnd;
             }
             _ => {
@@ -115,17 +115,22 @@ pub(super) fn write_vector(text: &[u8], out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-/// Undoes backslashes up to the closing quote and returns what follows it.
-pub(super) fn unquote<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        let at = memchr::memchr2(b'"', b'\\', rest)?;
-        out.extend_from_slice(&rest[..at]);
-        if rest[at] == b'"' {
-            return Some(&rest[at + 1..]);
-        }
-        out.push(*rest.get(at + 1)?);
-        rest = &rest[at + 2..];
+/// What stands before the closing quote, its backslashes undone in `scratch`, and what follows the quote.
+pub(super) fn unquote<'v, 't: 'v>(text: &'t [u8], scratch: &'v mut Vec<u8>) -> Option<(&'v [u8], &'t [u8])> {
+    let mut at = memchr::memchr2(b'"', b'\\', text)?;
+    if text[at] == b'"' {
+        return Some((&text[..at], &text[at + 1..]));
     }
+    scratch.clear();
+    let mut rest = text;
+    while rest[at] != b'"' {
+        scratch.extend_from_slice(&rest[..at]);
+        scratch.push(*rest.get(at + 1)?);
+        rest = &rest[at + 2..];
+        at = memchr::memchr2(b'"', b'\\', rest)?;
+    }
+    scratch.extend_from_slice(&rest[..at]);
+    Some((scratch, &rest[at + 1..]))
 }
 
 #[cfg(test)]

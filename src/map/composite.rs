@@ -79,9 +79,8 @@ fn try_hstore(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
 
 /// Appends a quoted string with backslashes in it, and returns what follows.
 fn string<'a>(text: &'a [u8], unescaped: &mut Vec<u8>, out: &mut Vec<u8>) -> Option<&'a [u8]> {
-    unescaped.clear();
-    let rest = array::unquote(text.strip_prefix(b"\"")?, unescaped)?;
-    write_string(unescaped, out);
+    let (inside, rest) = array::unquote(text.strip_prefix(b"\"")?, unescaped)?;
+    write_string(inside, out);
     Some(rest)
 }
 

@@ -49,29 +49,22 @@ impl Scratch {
         members.clear();
         open.clear();
         removed.clear();
-        let (mut at, mut string) = (0, None);
-        scan(value, |token| {
-            match token[0] {
-                b'{' => open.push(Some(members.len())),
-                b'[' => open.push(None),
-                b':' => {
-                    if let (Some(Some(_)), Some((key, at))) = (open.last(), string.take()) {
-                        members.push(Member {
-                            hash: XxHash3_64::oneshot(&unescape(key)),
-                            at,
-                            length: key.len(),
-                        });
-                    }
+        let mut string = None;
+        scan(value, |at, token| match token[0] {
+            b'{' => open.push(Some(members.len())),
+            b'[' => open.push(None),
+            b':' => {
+                if let (Some(Some(_)), Some((key, at))) = (open.last(), string.take()) {
+                    members.push(Member { hash: XxHash3_64::oneshot(&unescape(key)), at, length: key.len() });
                 }
-                b'}' | b']' => {
-                    if let Some(Some(first)) = open.pop() {
-                        find_in(value, &mut members[first..], removed);
-                        members.truncate(first);
-                    }
-                }
-                _ => string = Some((token, at)),
             }
-            at += token.len();
+            b'}' | b']' => {
+                if let Some(Some(first)) = open.pop() {
+                    find_in(value, &mut members[first..], removed);
+                    members.truncate(first);
+                }
+            }
+            _ => string = Some((token, at)),
         });
     }
 }

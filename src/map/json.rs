@@ -45,17 +45,28 @@ pub(super) fn write_object(text: &[u8], out: &mut Vec<u8>) -> Shape {
         out.extend_from_slice(b"{\"value\":");
     }
     let has_line_break = memchr::memchr(b'\n', text).is_some();
-    let mut shape = scan(text, |token| {
-        if token.len() > LONGEST_NUMBER && token[0] != b'"' {
-            out.push(b'"');
-            out.extend_from_slice(token);
-            out.push(b'"');
-        } else if has_line_break && token[0] == b'"' {
+    // Tokens without a blank between them are copied at once.
+    let mut run = 0..0;
+    let mut shape = scan(text, |at, token| {
+        let is_string = token[0] == b'"';
+        let is_copied = if is_string { !has_line_break } else { token.len() <= LONGEST_NUMBER };
+        if at == run.end && is_copied {
+            run.end += token.len();
+            return;
+        }
+        out.extend_from_slice(&text[run.clone()]);
+        run = at + token.len()..at + token.len();
+        if is_copied {
+            run.start = at;
+        } else if is_string {
             escape_line_breaks(token, out);
         } else {
+            out.push(b'"');
             out.extend_from_slice(token);
+            out.push(b'"');
         }
     });
+    out.extend_from_slice(&text[run]);
     if !is_object {
         out.push(b'}');
         shape.depth += 1;
@@ -78,17 +89,18 @@ fn escape_line_breaks(string: &[u8], out: &mut Vec<u8>) {
 
 /// The shape of JSON that was already written.
 pub(super) fn measure(value: &[u8]) -> Shape {
-    scan(value, |_| ())
+    scan(value, |_, _| ())
 }
 
-/// Calls `each` with every token: a bracket, comma or colon, a string with its quotes, or another scalar; never empty.
-pub(super) fn scan<'a>(text: &'a [u8], mut each: impl FnMut(&'a [u8])) -> Shape {
+/// Calls `each` with the place of every token and the token: a bracket, comma or colon, a string with its quotes, or
+/// another scalar; never empty.
+pub(super) fn scan<'a>(text: &'a [u8], mut each: impl FnMut(usize, &'a [u8])) -> Shape {
     let (mut shape, mut depth) = (Shape { leaves: 1, ..Shape::default() }, 0_usize);
-    let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
         let length = match byte {
             b' ' | b'\n' | b'\r' | b'\t' => {
-                rest = after;
+                at += 1;
                 continue;
             }
             b'{' | b'[' => {
@@ -106,21 +118,27 @@ pub(super) fn scan<'a>(text: &'a [u8], mut each: impl FnMut(&'a [u8])) -> Shape 
             }
             b':' => 1,
             scalar => {
+                let after = &text[at + 1..];
                 let length = if scalar == b'"' { string_end(after) } else { scalar_end(after) } + 1;
                 shape.longest = shape.longest.max(length);
                 length
             }
         };
-        let (token, tail) = rest.split_at(length);
-        each(token);
-        rest = tail;
+        each(at, &text[at..at + length]);
+        at += length;
     }
     shape
 }
 
 /// Length of what belongs to a string behind its opening quote, the closing one included.
 fn string_end(inside: &[u8]) -> usize {
-    let mut at = 0;
+    // Most keys and many values are too short for a search by blocks.
+    let short = &inside[..inside.len().min(16)];
+    let mut at = match short.iter().position(|b| matches!(b, b'"' | b'\\')) {
+        Some(end) if short[end] == b'"' => return end + 1,
+        Some(backslash) => backslash,
+        None => short.len(),
+    };
     while let Some(found) = memchr::memchr2(b'"', b'\\', &inside[at..]) {
         if inside[at + found] == b'"' {
             return at + found + 1;
@@ -144,7 +162,7 @@ fn flattened(name: &str, value: &[u8]) -> (usize, usize) {
     let mut stack = vec![];
     let (mut path, mut scalar) = (name.len(), None);
     let (mut longest, mut total) = (0_usize, 0_usize);
-    scan(value, |token| match token[0] {
+    scan(value, |_, token| match token[0] {
         b'{' | b'[' => stack.push(path),
         b':' => {
             path = stack.last().copied().unwrap_or_default() + scalar.take().unwrap_or_default() + 1;
