@@ -4,11 +4,12 @@
 use super::{
     high::{self, Known, Left},
     journal::{Ids, Journal},
+    resume::Resume,
 };
-use crate::{model::Lsn, sink::Checkpoint};
+use crate::{lanes::Lanes, model::Lsn, sink::Checkpoint};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// See the module.
@@ -45,10 +46,29 @@ impl Remembered {
         high
     }
 
-    /// The server left the known timeline at `fork`: `ids`, which were written past it, are to be looked up again.
-    pub fn forked(&mut self, fork: Lsn, ids: Ids) {
-        self.journal.forget_above(fork);
-        self.phantoms.get_or_insert_default().extend(ids);
+    /// The session with `lanes` ends, and knows of the highest position what it `left`; no request is executed later than
+    /// `horizon` from `now`.
+    pub fn end_session(&mut self, lanes: &Lanes, left: Left, horizon: Duration, now: Instant) {
+        let in_flight = (!lanes.is_empty()).then(|| now + horizon);
+        self.doubtful_until = self.doubtful_until.max(lanes.doubtful_until(now)).max(in_flight);
+        self.high = Some(left);
+    }
+
+    /// Requests of others may be executed late, until `until`.
+    pub fn doubt(&mut self, until: Option<Instant>) {
+        self.doubtful_until = self.doubtful_until.max(until);
+    }
+
+    /// A session goes on as `resume` says, and all that is durable.
+    pub fn resumed(&mut self, resume: &Resume) {
+        if let Some(fork) = &resume.fork {
+            // What lies above has versions of an epoch that is over.
+            self.high = None;
+            if let Some(ids) = &fork.ids {
+                self.journal.forget_above(fork.at);
+                self.phantoms.get_or_insert_default().extend(ids.iter().cloned());
+            }
+        }
     }
 }
 
