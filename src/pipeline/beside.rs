@@ -86,7 +86,7 @@ impl Beside {
         let (state, tables) = (Arc::new(state), Arc::new(tables));
         let lanes = Arc::new(Lanes::new(session::limits(&config), Tracker::new(Lsn::ZERO), false, None));
         let insert = source::position::log_end(&primary).await?.insert;
-        let high = Arc::new(HighMark::new(state.clone(), epochs.clone(), Lsn::ZERO));
+        let high = Arc::new(HighMark::beside(state.clone(), epochs.clone()));
         let deliverer = Arc::new(Deliverer {
             lanes: lanes.clone(),
             tables: tables.clone(),

@@ -155,7 +155,8 @@ impl Deliverer {
         let mut attempt = 0;
         loop {
             let position = self.lookups.insert_position().await;
-            match position.map(|lsn| self.epochs.version(lsn, ORDINAL_HELD)) {
+            let epochs = self.high.epochs_now().await;
+            match position.map(|lsn| epochs.version(lsn, ORDINAL_HELD)) {
                 Ok(Ok(version)) => {
                     self.highest_version.fetch_max(version.0, Ordering::Relaxed);
                     return version;

@@ -77,6 +77,7 @@ pub struct HighMark {
     state: Arc<StateStore>,
     epochs: Epochs,
     mark: Mutex<Mark>,
+    is_beside: bool,
     raising: tokio::sync::Mutex<()>,
 }
 
@@ -84,7 +85,13 @@ impl HighMark {
     /// A mark of which `known` is exact as far as this process knows, and nothing is known to be durable.
     pub fn new(state: Arc<StateStore>, epochs: Epochs, known: Lsn) -> Self {
         let mark = Mutex::new(Mark::new(known, STEP));
-        HighMark { state, epochs, mark, raising: tokio::sync::Mutex::default() }
+        HighMark { state, epochs, mark, is_beside: false, raising: tokio::sync::Mutex::default() }
+    }
+
+    /// The mark of those who write beside the stream: exact, as they write long stretches at a time.
+    pub fn beside(state: Arc<StateStore>, epochs: Epochs) -> Self {
+        let mark = Mutex::new(Mark::new(Lsn::ZERO, 0));
+        HighMark { state, epochs, mark, is_beside: true, raising: tokio::sync::Mutex::default() }
     }
 
     fn mark(&self) -> MutexGuard<'_, Mark> {
@@ -94,6 +101,11 @@ impl HighMark {
     /// What is known now.
     pub fn known(&self) -> Mark {
         *self.mark()
+    }
+
+    /// The epochs as they are now: another process may have begun one since.
+    pub async fn epochs_now(&self) -> Epochs {
+        self.state.epochs_now().await.ok().flatten().unwrap_or_else(|| self.epochs.clone())
     }
 
     /// Waits until the mark covers `lsn`, for as long as it takes: content up to there is about to be written.
@@ -117,7 +129,12 @@ impl HighMark {
             // The lock is not held while it is written.
             let wanted = wanted(&self.mark());
             let Some(wanted) = wanted else { return };
-            match self.state.raise_high(wanted, &self.epochs).await {
+            let raised = if self.is_beside {
+                self.state.raise_high_beside(wanted, &self.epochs).await
+            } else {
+                self.state.raise_high(wanted, &self.epochs).await
+            };
+            match raised {
                 Ok(()) => self.mark().raised(wanted),
                 Err(error) => {
                     tracing::warn!(%error, "the highest position cannot be written, so nothing is sent");
@@ -160,15 +177,20 @@ pub struct Left {
 }
 
 /// The mark at the start of a session: exact where the one who raised it last says so, which is this process (`own`) or
-/// one that stopped in order; else what is stored.
-pub fn known(stored: Option<Lsn>, checkpoint: Option<&Checkpoint>, own: Option<Left>) -> Known {
+/// one that stopped in order; else what is stored. Never below what was written `beside` the stream.
+pub fn known(
+    stored: Option<Lsn>,
+    beside: Option<Lsn>,
+    checkpoint: Option<&Checkpoint>,
+    own: Option<Left>,
+) -> Known {
     let stored = stored.unwrap_or(Lsn::ZERO);
     let stopped = checkpoint.and_then(|checkpoint| checkpoint.high);
     let last = [own.map(|left| left.mark), stopped].into_iter().flatten().find(|by| stored <= by.raised);
     let acknowledged = checkpoint.map_or(Lsn::ZERO, |checkpoint| checkpoint.lsn);
     let same = own.filter(|left| checkpoint.is_some_and(|checkpoint| checkpoint.timeline == left.timeline));
     Known {
-        at_most: last.map_or(stored, |by| by.exact).max(acknowledged),
+        at_most: last.map_or(stored, |by| by.exact).max(acknowledged).max(beside.unwrap_or_default()),
         at_least: same.map_or(Lsn::ZERO, |left| left.covered).max(acknowledged),
     }
 }
@@ -193,8 +215,9 @@ mod tests {
             (Some(900), left(Some(by(10, 900))), None, 50),
         ] {
             let own = own.map(|mark| Left { timeline: 1, covered: Lsn::ZERO, mark });
-            let known = known(stored.map(Lsn), checkpoint.as_ref(), own);
-            assert_eq!(known.at_most, Lsn(expected), "{stored:?} {own:?}");
+            let known = |beside| known(stored.map(Lsn), beside, checkpoint.as_ref(), own).at_most;
+            assert_eq!(known(None), Lsn(expected), "{stored:?} {own:?}");
+            assert_eq!(known(Some(Lsn(125))), Lsn(expected.max(125)), "{stored:?} {own:?}");
         }
     }
 
@@ -210,7 +233,7 @@ mod tests {
             (Some(&here), left(1), 130),
             (Some(&here), left(2), 50),
         ] {
-            assert_eq!(known(Some(Lsn(900)), checkpoint, own).at_least, Lsn(expected), "{own:?}");
+            assert_eq!(known(Some(Lsn(900)), None, checkpoint, own).at_least, Lsn(expected), "{own:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     error::PipelineError,
     letters::Letters,
-    memory::Memory,
+    memory::{Memory, StoredPositions},
     position::{self, Start},
     prepare::{self, Prepared},
     publications::published,
@@ -101,6 +101,7 @@ impl Session {
         let stored = state.checkpoint().await?;
         let is_takeover =
             position::is_takeover(stored.as_ref(), found.is_some(), |owner| state.is_own_process(owner));
+        let is_own = stored.as_ref().is_none_or(|stored| state.is_own_process(&stored.owner));
         let stored = stored.map(|stored| stored.record);
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
@@ -109,9 +110,12 @@ impl Session {
         let log_end = source::position::log_end(&control).await?;
         let server = SystemIdentity { flush: log_end.flush, ..server };
         let raised = state.high().await?.map(|stored| stored.record.lsn);
+        let beside = state.high_beside().await?.map(|stored| stored.record);
+        let beside = beside.filter(|high| high.epoch == epochs.list.last().number).map(|high| high.lsn);
         let known = {
             let names = tables.iter().map(|table| table.schema.name.to_string()).collect();
-            memory.lock().begin_session(names, raised, stored.as_ref())
+            let positions = StoredPositions { raised, beside, checkpoint: stored.as_ref(), is_own };
+            memory.lock().begin_session(names, &positions)
         };
         let start =
             position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history, known, &made);

@@ -26,6 +26,8 @@ pub const TAKEOVER_TIME: Duration = Duration::from_secs(TAKEOVER);
 pub struct State {
     pub checkpoint: Option<(Version, Stored<Checkpoint>)>,
     pub high: Option<(Version, Lsn)>,
+    /// That of Jobs.
+    pub beside: Option<(Version, Lsn)>,
     pub epochs: EpochRecord,
     pub table: TableRecord,
     /// Counts the writes of `table`: it is changed only from the revision that was seen last.
@@ -79,6 +81,7 @@ impl Env {
         let state = State {
             checkpoint: None,
             high: None,
+            beside: None,
             epochs: EpochRecord::default(),
             table: TableRecord {
                 table: "public.t".into(),
@@ -183,6 +186,13 @@ impl Env {
         let current = self.state.high.map(|(version, _)| version);
         if let Some(version) = Self::may_put(current, lsn, &self.state.epochs.list) {
             self.state.high = Some((version, lsn));
+        }
+    }
+
+    pub fn raise_beside(&mut self, lsn: Lsn) {
+        let current = self.state.beside.map(|(version, _)| version);
+        if let Some(version) = Self::may_put(current, lsn, &self.state.epochs.list) {
+            self.state.beside = Some((version, lsn));
         }
     }
 

@@ -3,13 +3,13 @@
 use crate::{
     env::{Env, note},
     postgres::{IDS, Table},
-    writer::{PendingRow, Progress, Reading, Writer, limits},
+    writer::{JOB, PendingRow, Progress, Reading, Writer, limits},
 };
 use pg2os::{
     ack::Tracker,
     lanes::Lanes,
     model::{Lsn, Snapshot, Version, Xid},
-    pipeline::memory::Memory,
+    pipeline::{high::Mark, memory::Memory},
     sink::TableState,
 };
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Job {
     pub fn new(env: &Env) -> Self {
         let lanes = Lanes::new(limits(env.scenario.repeat_bytes), Tracker::new(Lsn::ZERO), false, None);
         Job {
-            writer: Writer::new(Arc::new(lanes), env.state.epochs.list.clone(), Lsn::ZERO, "job"),
+            writer: Writer::new(Arc::new(lanes), env.state.epochs.list.clone(), Mark::new(Lsn::ZERO, 0), JOB),
             memory: Memory::default(),
             version: Version(0),
             window: 0,
@@ -103,6 +103,8 @@ impl Job {
                 )
             }
             Stage::Missing(version, mut missing) => {
+                let lsn = env.insert();
+                self.writer.cover(env, lsn);
                 missing.retain(|id| env.pg.visible[*id].is_none());
                 note!(env, "  job: gone {missing:?}");
                 let mut reading = Reading::new(env, Snapshot::of_everything(), version);

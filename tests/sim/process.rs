@@ -10,7 +10,7 @@ use pg2os::{
     model::Lsn,
     pipeline::{
         bootstrap::Work,
-        memory::Memory,
+        memory::{Memory, StoredPositions},
         position::{self, Start},
         resume::{self, Resume},
     },
@@ -79,7 +79,7 @@ impl Process {
             Ok(Some(end)) => {
                 self.phase = Phase::Closed;
                 if end == End::Stopped {
-                    *self = Process::new(self.number + 1);
+                    *self = self.next();
                 }
             }
             Err(Superseded) => self.lose_session(env),
@@ -102,7 +102,18 @@ impl Process {
     pub fn crash(&mut self, env: &mut Env) {
         note!(env, "CRASH");
         self.close(env, env.scenario.pause);
-        *self = Process::new(self.number + 1);
+        *self = self.next();
+    }
+
+    /// The one that is started in its place: instances have numbers of their own.
+    fn next(&self) -> Process {
+        Process::new(self.number + 2)
+    }
+
+    /// Another instance takes the slot; this one may have been paused, and goes on to send what is queued.
+    pub fn be_taken_over(&mut self, env: &mut Env) {
+        note!(env, "TAKEOVER");
+        self.close(env, env.scenario.pause);
     }
 
     pub fn stop(&mut self, env: &mut Env) {
@@ -118,6 +129,7 @@ impl Process {
         let stored = env.state.checkpoint.as_ref().map(|(_, stored)| stored);
         let own = self.number.to_string();
         let is_takeover = position::is_takeover(stored, slot.is_some(), |owner| owner == own);
+        let is_own = stored.is_none_or(|stored| stored.owner == own);
         let stored = stored.map(|stored| &stored.record);
         let server = SystemIdentity {
             system_id: "7".into(),
@@ -127,7 +139,13 @@ impl Process {
         };
         let raised = env.state.high.map(|(_, lsn)| lsn);
         let mut memory = self.memory.lock();
-        let mut known = memory.begin_session(vec!["public.t".into()], raised, stored);
+        let beside =
+            env.state.beside.filter(|(version, _)| version.epoch() == env.state.epochs.list.last().number);
+        let beside = beside.map(|(_, lsn)| lsn);
+        let beside = beside.filter(|_| env.rules.high_beside);
+        let is_own = is_own || !env.rules.high_own;
+        let positions = StoredPositions { raised, beside, checkpoint: stored, is_own };
+        let mut known = memory.begin_session(vec!["public.t".into()], &positions);
         if !env.rules.high {
             known.at_most = stored.map_or(Lsn::ZERO, |stored| stored.lsn);
         }

@@ -25,6 +25,10 @@ pub struct Rules {
     pub high: bool,
     /// **M8** Floors count for that position.
     pub high_floor: bool,
+    /// **M7** … and not below what a Job wrote.
+    pub high_beside: bool,
+    /// **M7** What a process knows of it counts where no other has streamed since. Off: always.
+    pub high_own: bool,
     /// **M9** A Job reads its keys again.
     pub reread: bool,
     /// **M9** … after the horizon.
@@ -61,6 +65,8 @@ pub const ALL: Rules = Rules {
     refresh: true,
     high: true,
     high_floor: true,
+    high_beside: true,
+    high_own: true,
     reread: true,
     reread_horizon: true,
     truncate_ordinal: true,

@@ -19,6 +19,8 @@ pub struct Scenario {
     pub crash_in_windows: usize,
     /// The session is lost and the process stays.
     pub lose_session: usize,
+    /// Another instance takes the slot.
+    pub takeover: usize,
     /// It stops in order.
     pub stop: usize,
     /// PostgreSQL fails over, losing commits.
@@ -58,6 +60,7 @@ const QUIET: Scenario = Scenario {
     crash: 0,
     crash_in_windows: 0,
     lose_session: 0,
+    takeover: 0,
     stop: 0,
     failover: 0,
     failover_at_floor: 0,
@@ -92,7 +95,7 @@ const FULL: Scenario = Scenario {
 const STREAM_FULL: Scenario = Scenario { windows: false, old_documents: false, ..FULL };
 
 /// With all rules, none of these goes wrong.
-pub const GOOD: [(&str, Scenario); 21] = [
+pub const GOOD: [(&str, Scenario); 25] = [
     ("quiet", QUIET),
     ("deletes forgotten", Scenario { forget: 80, ..QUIET }),
     ("stream", STREAM_FULL),
@@ -118,6 +121,13 @@ pub const GOOD: [(&str, Scenario); 21] = [
     ("much in doubt, windows", Scenario { workload: EVERYTHING, crash: 20, ..DOUBT_WINDOWS }),
     ("read again after failovers", Scenario { workload: EVERYTHING, ..RESYNC }),
     ("failover at a floor", STALLED),
+    ("two instances", Scenario { takeover: 15, pause: true, workload: EVERYTHING, ..STREAM_FULL }),
+    ("two instances, failover, stream", INSTANCES),
+    (
+        "two instances, failover, everything",
+        Scenario { windows: true, old_documents: true, lose_slot: true, workload: EVERYTHING, ..INSTANCES },
+    ),
+    ("a Job, then failovers", JOB_FAILOVER),
     ("a Job beside windows", Scenario { job: true, ..FULL }),
     ("a Job beside the stream", JOB),
 ];
@@ -147,10 +157,15 @@ const STALLED: Scenario = Scenario {
     failover_at_floor: 600,
     ..QUIET
 };
+/// Instances that take the slot from one another, and remember what they did.
+const INSTANCES: Scenario =
+    Scenario { takeover: 15, failover: 8, crash: 2, pause: true, steps: 300, ..STREAM_FULL };
+const JOB_FAILOVER: Scenario =
+    Scenario { job: true, failover: 8, lose_session: 10, crash: 2, steps: 400, ..STREAM_FULL };
 const JOB: Scenario = Scenario { job: true, crash: 0, crash_in_windows: 0, lose_session: 0, ..DOUBT };
 
 /// With one rule off, each of these goes wrong.
-pub const BAD: [(&str, Rules, Scenario); 22] = [
+pub const BAD: [(&str, Rules, Scenario); 24] = [
     ("M1 merge", Rules { merge: false, ..ALL }, QUIET),
     ("M2 guard only above the window", Rules { guard_above: false, ..ALL }, FULL),
     ("M3 guard what is not seen", Rules { guard_unseen: false, ..ALL }, Scenario { forget: 200, ..QUIET }),
@@ -170,6 +185,8 @@ pub const BAD: [(&str, Rules, Scenario); 22] = [
     ),
     ("M7 high", Rules { high: false, ..ALL }, Scenario { failover: 8, ..STREAM_FULL }),
     ("M8 floors are in high", Rules { high_floor: false, ..ALL }, STALLED),
+    ("M7 what a Job wrote", Rules { high_beside: false, ..ALL }, JOB_FAILOVER),
+    ("M7 what others streamed", Rules { high_own: false, ..ALL }, INSTANCES),
     ("M9 a Job reads again", Rules { reread: false, ..ALL }, Scenario { forget: 200, job: true, ..STREAM }),
     ("M9 after the horizon", Rules { reread_horizon: false, ..ALL }, JOB),
     (

@@ -6,7 +6,7 @@ use crate::{
     messages,
     postgres::Event,
     truncating::Truncating,
-    writer::{Writer, limits},
+    writer::{STEP, Writer, limits},
 };
 use pg2os::{
     ack::Tracker,
@@ -14,6 +14,7 @@ use pg2os::{
     model::{Lsn, TypeCatalog, Version},
     pipeline::{
         bootstrap::Work,
+        high::Mark,
         intake::{Intake, Need},
         memory::Memory,
     },
@@ -93,7 +94,7 @@ impl Session {
         let stream = Stream { commit: env.pg.first_from(from.0), event: None, described: false };
         note!(env, "SESSION of process {owner} from {:x}, doubtful {}", from.0, doubtful.is_some());
         Session {
-            writer: Writer::new(lanes, epochs.list.clone(), high, "live"),
+            writer: Writer::new(lanes, epochs.list.clone(), Mark::new(high, STEP), "live"),
             memory,
             intake,
             stream,

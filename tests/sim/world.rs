@@ -41,6 +41,8 @@ pub fn run(
 struct World {
     env: Env,
     process: Process,
+    /// Another instance, that waits for the slot.
+    other: Process,
     job: Option<Job>,
     job_begun: bool,
 }
@@ -64,7 +66,7 @@ impl World {
             begin_live(&mut env);
         }
         env.os.refresh();
-        World { env, process: Process::new(1), job: None, job_begun: false }
+        World { env, process: Process::new(1), other: Process::new(2), job: None, job_begun: false }
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -116,8 +118,15 @@ impl World {
         if env.rng.per_mille(s.stop) {
             self.process.stop(env);
         }
+        if env.rng.per_mille(s.takeover) {
+            self.process.be_taken_over(env);
+            std::mem::swap(&mut self.process, &mut self.other);
+        }
+        // A Job ends with the server that it reads.
+        let job_runs = self.job.as_ref().is_some_and(|job| !job.is_done());
         let floor_taken = std::mem::take(&mut env.floor_taken);
-        if env.rng.per_mille(s.failover) || floor_taken && env.rng.per_mille(s.failover_at_floor) {
+        if !job_runs && env.rng.per_mille(s.failover) || floor_taken && env.rng.per_mille(s.failover_at_floor)
+        {
             // The worst moment: as much is lost as was not written yet.
             let written = self.process.session().map(Session::written);
             let not_below = written.filter(|_| floor_taken);

@@ -19,7 +19,9 @@ use std::{collections::VecDeque, sync::Arc};
 
 pub const LANES: usize = 2;
 /// The high mark is raised in steps of this.
-const STEP: u64 = 64;
+pub const STEP: u64 = 64;
+/// The name of a writer that is not the live process.
+pub const JOB: &str = "job";
 
 /// The lanes' sizes: tiny, so that what happens at their ends happens often.
 pub fn limits(repeat_bytes: usize) -> LaneLimits {
@@ -70,12 +72,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(lanes: Arc<Lanes>, epochs: Epochs, high: Lsn, name: &'static str) -> Self {
+    pub fn new(lanes: Arc<Lanes>, epochs: Epochs, high: Mark, name: &'static str) -> Self {
         let sender = || Sender { stage: Stage::Idle, overrides: vec![], queued_overrides: vec![] };
         Writer {
             lanes,
             epochs,
-            high: Mark::new(high, STEP),
+            high,
             senders: (0..LANES).map(|_| sender()).collect(),
             events: [const { None }; IDS],
             astray: vec![],
@@ -87,7 +89,11 @@ impl Writer {
     pub fn cover(&mut self, env: &mut Env, lsn: Lsn) {
         self.high.cover(lsn);
         if let Some(wanted) = self.high.wanted(lsn) {
-            env.raise_high(wanted);
+            if self.name == JOB {
+                env.raise_beside(wanted);
+            } else {
+                env.raise_high(wanted);
+            }
             self.high.raised(wanted);
         }
     }
@@ -223,7 +229,7 @@ impl Writer {
         if matches!(answer, Answer::Unknown(_)) && env.rules.repeat {
             self.lanes.doubt(lane, &batch, part, env.time());
         }
-        let highest = self.epochs.version(env.insert(), ORDINAL_HELD).unwrap();
+        let highest = env.state.epochs.list.version(env.insert(), ORDINAL_HELD).unwrap();
         delivery.on_answer(answer, highest);
         for burial in delivery.take_buried() {
             env.break_guarantee(format!(
