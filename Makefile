@@ -1,6 +1,6 @@
 # Servers, caches and tools live in $PG2OS_DEV_HOME (/var/tmp/pg2os-dev), outside the checkout.
 
-.PHONY: help setup lint test test-matrix failover fuzz demo bench clean
+.PHONY: help setup lint test simulate test-matrix failover fuzz demo bench clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -17,6 +17,9 @@ lint: setup ## Format, compiler and clippy warnings, dependencies, documentation
 
 test: lint ## Everything: lint, then all tests against real servers
 	tests/servers/with-servers.sh cargo test --locked
+
+simulate: ## RUNS=5000000 random schedules of the code that decides, and how often each rule is missed where it is off
+	SIM_RUNS=$(or $(RUNS),5000000) cargo test --locked --profile simulation --test sim -- --include-ignored --nocapture
 
 VERSIONS = 14 16 17 18
 test-matrix: setup ## The tests that depend on the version of PostgreSQL, on the others than 15; VERSIONS="17 18" runs some

@@ -121,6 +121,23 @@ fn no_file_holds_more_than_one_idea() {
 }
 
 #[test]
+fn the_simulation_has_no_runtime_and_a_switch_for_every_rule() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sim");
+    for file in sources(&folder) {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.lines().count() <= LONGEST_FILE, "{} is too long", file.display());
+        for word in ["tokio", "reqwest", "std::net", "std::fs", "sleep"] {
+            assert!(!text.contains(word), "{} mentions {word}", file.display());
+        }
+    }
+    let switches = fs::read_to_string(folder.join("rules.rs")).unwrap();
+    for rule in (1..=13).map(|number| format!("**M{number}**")) {
+        let is_kept = sources(&root()).iter().any(|file| fs::read_to_string(file).unwrap().contains(&rule));
+        assert!(!is_kept || switches.contains(&rule), "{rule} cannot be switched off");
+    }
+}
+
+#[test]
 fn the_import_scanner_sees_groups_and_paths() {
     let text = "use crate::{a::{x, y}, b, cd::Z};\nlet z = crate::e::f();\nuse crate::g;";
     assert_eq!(imports(text), ["a", "b", "cd", "e", "g"].map(str::to_owned).into());

@@ -28,12 +28,13 @@ impl Doubts {
         Doubts { horizon, all, ids: HashMap::default(), capacity }
     }
 
-    /// Index actions of the ids with `hashes` were in a request whose outcome is unknown at `now`.
-    pub fn note(&mut self, hashes: impl Iterator<Item = u64>, now: Instant) {
+    /// Index actions of the ids with `hashes` were in a request whose outcome is unknown at `now`. It will be asked for
+    /// nothing that has ended by `needed_from`.
+    pub fn note(&mut self, hashes: impl Iterator<Item = u64>, now: Instant, needed_from: Instant) {
         let until = now + self.horizon;
         for hash in hashes {
             if self.ids.len() >= self.capacity && !self.ids.contains_key(&hash) {
-                self.prune(now);
+                self.prune(needed_from);
             }
             if self.ids.len() >= self.capacity && !self.ids.contains_key(&hash) {
                 self.ids.clear();
@@ -54,8 +55,8 @@ impl Doubts {
         self.ids.values().copied().max().max(self.all).filter(|until| *until > now)
     }
 
-    fn prune(&mut self, now: Instant) {
-        self.ids.retain(|_, until| *until > now);
+    fn prune(&mut self, ended_by: Instant) {
+        self.ids.retain(|_, until| *until > ended_by);
     }
 }
 
@@ -70,7 +71,7 @@ mod tests {
         let now = Instant::now();
         let mut doubts = Doubts::new(HORIZON, None, 10);
         assert_eq!(doubts.repeat_at(1, now), None);
-        doubts.note([1].into_iter(), now);
+        doubts.note([1].into_iter(), now, now);
         assert_eq!(doubts.repeat_at(1, now), Some(now + HORIZON));
         assert_eq!(doubts.repeat_at(2, now), None);
         assert_eq!(doubts.repeat_all_at(now), Some(now + HORIZON));
@@ -83,7 +84,7 @@ mod tests {
         let now = Instant::now();
         let all = now + Duration::from_secs(180);
         let mut doubts = Doubts::new(HORIZON, Some(all), 10);
-        doubts.note([1].into_iter(), now);
+        doubts.note([1].into_iter(), now, now);
         assert_eq!(doubts.repeat_at(7, now), Some(all));
         assert_eq!(doubts.repeat_at(1, now), Some(all));
         assert_eq!(doubts.repeat_at(7, all), None);
@@ -93,13 +94,13 @@ mod tests {
     fn where_the_memory_ends_every_id_is_in_doubt() {
         let now = Instant::now();
         let mut doubts = Doubts::new(HORIZON, None, 2);
-        doubts.note([1, 2].into_iter(), now);
-        doubts.note([2].into_iter(), now);
+        doubts.note([1, 2].into_iter(), now, now);
+        doubts.note([2].into_iter(), now, now);
         assert_eq!(doubts.repeat_at(9, now), None);
         let later = now + HORIZON;
-        doubts.note([3].into_iter(), later);
+        doubts.note([3].into_iter(), later, later);
         assert_eq!(doubts.repeat_at(9, later), None, "what has ended makes room");
-        doubts.note([4, 5].into_iter(), later);
+        doubts.note([4, 5].into_iter(), later, later);
         assert_eq!(doubts.repeat_at(9, later), Some(later + HORIZON));
     }
 }

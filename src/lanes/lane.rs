@@ -2,7 +2,7 @@
 
 use super::{
     action::{Action, Change, TableNo, Target},
-    batch::{Batch, Pushed, SealedBody},
+    batch::{Batch, SealedBody},
     doubt::Doubts,
     guard::{Guard, Verdict},
     repeat::Repeats,
@@ -51,6 +51,16 @@ pub enum RowPushed {
     Full(usize),
     /// The window must be read again in a later snapshot.
     ReadAgain,
+}
+
+/// What the sender of a lane is to do.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is moved once per batch")]
+pub enum Ready {
+    /// Deliver it, then [`Lanes::answered`].
+    Batch(Batch),
+    /// Ask again when the lane was filled, or at the time.
+    Later(Option<Instant>),
 }
 
 /// A moment in every lane's queue.
@@ -153,20 +163,19 @@ impl Lanes {
         let number = self.lane_of(hash);
         let lane = &self.lanes[number];
         let mut state = lane.state();
-        match state.guard.verdict(action.target.table, hash, window) {
-            Verdict::Drop => return RowPushed::Dropped,
+        let pushed = match state.guard.verdict(action.target.table, hash, window) {
             Verdict::ReadAgain => return RowPushed::ReadAgain,
-            Verdict::Pass => {}
-        }
-        if self.is_full(&state.open) {
-            return RowPushed::Full(number);
-        }
-        if state.open.push(action, hash) == Pushed::Kept {
-            self.note_push(lane, &mut state);
-        }
-        // Also where it was swallowed: the window is done when what is above the row is, which a failover can take back.
+            Verdict::Pass if self.is_full(&state.open) => return RowPushed::Full(number),
+            Verdict::Pass => {
+                state.open.push(action, hash);
+                RowPushed::Queued
+            }
+            Verdict::Drop => RowPushed::Dropped,
+        };
+        // Where it was swallowed or dropped as well: until what is above it is answered, a failover can take that back.
         window.join(&mut state.open.windows);
-        RowPushed::Queued
+        self.note_push(lane, &mut state);
+        pushed
     }
 
     /// A TRUNCATE of `table` was streamed; see [`Guard::truncate`].
@@ -216,29 +225,15 @@ impl Lanes {
         }
     }
 
-    /// Waits for the next batch of lane `number`: full, old enough, or with deletes that are due to be repeated.
+    /// Waits for the next batch of lane `number`; see [`Lanes::take_ready`].
     pub async fn next_batch(&self, number: usize) -> Batch {
         let lane = &self.lanes[number];
         loop {
             let filled = lane.filled.notified();
-            let wake = {
-                let mut state = lane.state();
-                let now = Instant::now();
-                while state.open.len() < self.limits.batch_actions
-                    && let Some(repeat) = state.repeats.take_due(now)
-                {
-                    state.open.push_repeat(repeat);
-                    state.opened.get_or_insert(now);
-                }
-                let due = state.opened.map(|opened| opened + self.limits.flush_after);
-                if due.is_some_and(|due| due <= now || self.is_full(&state.open)) {
-                    return lane.take(&mut state);
-                }
-                [due, state.repeats.next_due()].into_iter().flatten().min()
-            };
-            match wake {
-                None => filled.await,
-                Some(wake) => {
+            match self.take_ready(number, Instant::now()) {
+                Ready::Batch(batch) => return batch,
+                Ready::Later(None) => filled.await,
+                Ready::Later(Some(wake)) => {
                     tokio::select! {
                         () = filled => {}
                         () = tokio::time::sleep_until(wake.into()) => {}
@@ -248,20 +243,38 @@ impl Lanes {
         }
     }
 
-    /// The outcome of the request of lane `number` with the entries numbered `part` of `batch` is unknown (**M5**).
-    pub fn doubt(&self, number: usize, batch: &Batch, part: &[u32]) {
-        self.lanes[number].state().doubts.note(batch.indexed(part), Instant::now());
+    /// Takes the open batch of lane `number` if it is full, old enough, or has deletes that are due to be repeated.
+    pub fn take_ready(&self, number: usize, now: Instant) -> Ready {
+        let lane = &self.lanes[number];
+        let mut state = lane.state();
+        while state.open.len() < self.limits.batch_actions
+            && let Some(repeat) = state.repeats.take_due(now)
+        {
+            state.open.push_repeat(repeat);
+            state.opened.get_or_insert(now);
+        }
+        let due = state.opened.map(|opened| opened + self.limits.flush_after);
+        if due.is_some_and(|due| due <= now || self.is_full(&state.open)) {
+            return Ready::Batch(lane.take(&mut state, now));
+        }
+        Ready::Later([due, state.repeats.next_due()].into_iter().flatten().min())
+    }
+
+    /// The outcome of the request of lane `number` with the entries numbered `part` of `batch` is unknown at `now`
+    /// (**M5**).
+    pub fn doubt(&self, number: usize, batch: &Batch, part: &[u32], now: Instant) {
+        let needed_from = batch.taken.unwrap_or(now);
+        self.lanes[number].state().doubts.note(batch.indexed(part), now, needed_from);
     }
 
     /// When what was in doubt somewhere may have no late effect any more; `None` where nothing is.
-    pub fn doubtful_until(&self) -> Option<Instant> {
-        let now = Instant::now();
+    pub fn doubtful_until(&self, now: Instant) -> Option<Instant> {
         self.lanes.iter().filter_map(|lane| lane.state().doubts.repeat_all_at(now)).max()
     }
 
     /// Is nothing in doubt, and no delete to be repeated?
-    pub fn is_settled(&self) -> bool {
-        self.is_empty() && self.doubtful_until().is_none() && self.tracker().is_idle()
+    pub fn is_settled(&self, now: Instant) -> bool {
+        self.is_empty() && self.doubtful_until(now).is_none() && self.tracker().is_idle()
     }
 
     /// Were there more deletes in doubt than there is memory for? The stream must begin again at the checkpoint.
@@ -358,12 +371,12 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, state: &mut State) -> Batch {
+    fn take(&self, state: &mut State, now: Instant) -> Batch {
         let spare = state.spare.pop().unwrap_or_default();
         state.opened = None;
         state.taken += 1;
         let mut batch = std::mem::replace(&mut state.open, spare);
-        batch.taken = Some(Instant::now());
+        batch.taken = Some(now);
         self.room.notify_waiters();
         self.room_sync.notify_all();
         batch

@@ -17,5 +17,5 @@ pub use batch::{Batch, Entry, EntryKind, Pushed, SealedBody};
 pub use delivery::{Burial, Delivery, Next, Trouble};
 pub use doubt::Doubts;
 pub use guard::{Guard, Verdict};
-pub use lane::{FlushMark, LaneLimits, Lanes, RowPushed};
+pub use lane::{FlushMark, LaneLimits, Lanes, Ready, RowPushed};
 pub use window::WindowRows;

@@ -40,12 +40,17 @@ impl WindowRows {
         self.0.version
     }
 
+    /// Was every batch answered that holds rows of the window?
+    pub fn is_answered(&self) -> bool {
+        self.0.batches.load(Ordering::Acquire) == 0
+    }
+
     /// Waits until every batch that holds rows of the window was answered. To be called after the last row was queued.
     pub async fn answered(&self) {
         loop {
             // Armed before the test, so that the last answer cannot fall in between.
             let answered = self.0.answered.notified();
-            if self.0.batches.load(Ordering::Acquire) == 0 {
+            if self.is_answered() {
                 return;
             }
             answered.await;

@@ -20,7 +20,7 @@ mod types;
 pub use document::Refusal;
 pub use id::{MissingKey, key_of_plain, plain_of_key};
 pub use mapping::{BadField, properties};
-pub use ordinal::{Ordinals, Place};
+pub use ordinal::{Numbering, Ordinals, Place};
 pub use overrides::is_geo_point;
 pub use plan::{IdBuffers, MissingIdColumn, TablePlan, TableSpec};
 pub use spark::{SparkProblem, spark_advice, spark_problems};

@@ -6,9 +6,24 @@
 use crate::model::{ORDINAL_HELD, ORDINAL_TRUNCATE};
 use twox_hash::XxHash3_64;
 
-/// Changes of a transaction that have their index as ordinal.
+/// How changes are numbered. The versions in an index depend on it: another one needs **M12**.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbering {
+    /// Changes of a transaction that have their index as ordinal.
+    pub direct: u16,
+    /// Counters of the later ones.
+    pub buckets: usize,
+    /// How far each of them counts before its ids are held.
+    pub counted: u16,
+}
+
+impl Default for Numbering {
+    fn default() -> Self {
+        Numbering { direct: DIRECT, buckets: 1 << 18, counted: ORDINAL_HELD - DIRECT }
+    }
+}
+
 const DIRECT: u16 = 128;
-const BUCKETS: usize = 1 << 18;
 
 /// What a change message is numbered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +39,7 @@ pub enum Place {
 /// Counters of one transaction at a time. Half a megabyte, once a transaction of more than 128 changes has been seen.
 #[derive(Debug, Default)]
 pub struct Ordinals {
+    numbering: Numbering,
     next: u16,
     held: bool,
     counted: bool,
@@ -31,6 +47,11 @@ pub struct Ordinals {
 }
 
 impl Ordinals {
+    /// Counters for another numbering than the default.
+    pub fn of(numbering: Numbering) -> Self {
+        Ordinals { numbering, ..Ordinals::default() }
+    }
+
     /// A transaction begins; all its changes are `held` where an earlier run may have numbered them otherwise (**M12**).
     pub fn begin(&mut self, held: bool) {
         self.next = 0;
@@ -45,7 +66,7 @@ impl Ordinals {
         if self.held {
             return Place::Held;
         }
-        if self.next < DIRECT {
+        if self.next < self.numbering.direct {
             self.next += 1;
             return Place::Direct(self.next - 1);
         }
@@ -59,14 +80,16 @@ impl Ordinals {
             Place::Held => ORDINAL_HELD,
             Place::Counted => {
                 if self.buckets.is_empty() {
-                    self.buckets = vec![0; BUCKETS];
+                    self.buckets = vec![0; self.numbering.buckets];
                 }
                 self.counted = true;
                 let hash = XxHash3_64::oneshot_with_seed(u64::from(table_oid), plain_id);
-                let count = &mut self.buckets[hash as usize % BUCKETS];
-                let ordinal = (DIRECT + *count).min(ORDINAL_HELD);
-                *count = (*count + 1).min(ORDINAL_HELD);
-                ordinal
+                let count = &mut self.buckets[hash as usize % self.numbering.buckets];
+                if *count == self.numbering.counted {
+                    return ORDINAL_HELD;
+                }
+                *count += 1;
+                self.numbering.direct + *count - 1
             }
         }
     }
@@ -140,7 +163,10 @@ mod tests {
     #[test]
     fn the_hash_is_fixed_for_ever() {
         // Versions in an index depend on it: another hash would need M12.
-        assert_eq!(XxHash3_64::oneshot_with_seed(16_384, b"42") as usize % BUCKETS, FIXED_BUCKET);
+        assert_eq!(
+            XxHash3_64::oneshot_with_seed(16_384, b"42") as usize % Numbering::default().buckets,
+            FIXED_BUCKET
+        );
     }
     const FIXED_BUCKET: usize = 25_206;
 }

@@ -9,6 +9,11 @@ use std::{fmt, str::FromStr};
 pub struct Lsn(pub u64);
 
 impl Lsn {
+    /// A position past the first byte of the record here: a timeline that forks at the record has lost it.
+    pub fn past_first_byte(self) -> Lsn {
+        Lsn(self.0.saturating_add(1))
+    }
+
     /// `0/0`, which PostgreSQL never uses for a record ("invalid").
     pub const ZERO: Lsn = Lsn(0);
 

@@ -127,11 +127,13 @@ impl Epochs {
         ))
     }
 
-    /// The commit that `version` belongs to; `None` where it is of no epoch in the list.
+    /// The commit that `version` belongs to; `None` where it is of no epoch in the list. What lies just below a floor at the
+    /// beginning of an epoch belongs to that beginning.
     pub fn position(&self, version: Version) -> Option<Lsn> {
-        let epoch = self.0.iter().find(|e| e.number == version.epoch())?;
+        let at = self.0.iter().position(|e| e.number == version.epoch())?;
         let distance = version.0 >> ORDINAL_BITS & ((1 << DISTANCE_BITS) - 1);
-        Some(Lsn(epoch.base + (distance << 3)))
+        let end = self.0.get(at + 1).map_or(u64::MAX, |next| next.base);
+        Some(Lsn((self.0[at].base + (distance << 3)).min(end)))
     }
 
     /// The version of rows read at floor `f`: below every change that a window snapshot may not see.
@@ -170,6 +172,15 @@ mod tests {
         assert_eq!(e.version(Lsn(792), 0).unwrap().epoch(), 1);
         assert_eq!(e.version(Lsn(800), 0).unwrap().epoch(), 2);
         assert!(e.is_valid());
+    }
+
+    #[test]
+    fn a_version_below_the_beginning_of_an_epoch_has_its_position() {
+        let mut e = Epochs::default();
+        e.begin(Lsn(800)).unwrap();
+        assert_eq!(e.position(e.floor_version(Lsn(800)).unwrap()), Some(Lsn(800)));
+        assert_eq!(e.position(e.floor_version(Lsn(816)).unwrap()), Some(Lsn(808)));
+        assert_eq!(e.position(e.version(Lsn(792), 5).unwrap()), Some(Lsn(792)));
     }
 
     #[test]

@@ -31,6 +31,7 @@ use futures_util::StreamExt;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, atomic::AtomicU64},
+    time::Instant,
 };
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
@@ -85,7 +86,7 @@ impl Beside {
         let (state, tables) = (Arc::new(state), Arc::new(tables));
         let lanes = Arc::new(Lanes::new(session::limits(&config), Tracker::new(Lsn::ZERO), false, None));
         let insert = source::position::log_end(&primary).await?.insert;
-        let high = Arc::new(HighMark::new(state.clone(), epochs.clone(), Lsn::ZERO));
+        let high = Arc::new(HighMark::beside(state.clone(), epochs.clone()));
         let deliverer = Arc::new(Deliverer {
             lanes: lanes.clone(),
             tables: tables.clone(),
@@ -225,7 +226,7 @@ impl Beside {
 
     /// The new floor, after the horizon; what `client` reads from now on sees it.
     async fn again(&self, client: &Client) -> Result<Version, PipelineError> {
-        while let Some(until) = self.lanes.doubtful_until() {
+        while let Some(until) = self.lanes.doubtful_until(Instant::now()) {
             tracing::info!("waiting until no request of this process can be executed late any more");
             tokio::time::sleep_until(until.into()).await;
         }
@@ -252,7 +253,10 @@ impl Beside {
             let (wanted, filter) = (values(chunk, table), schema.row_filter.as_deref());
             let sql = lookup::lookup_sql(schema, &columns, &table.spec.id, filter, &wanted)?;
             let mut current = HashMap::new();
-            for line in lookup::lookup(client, &sql).await?.rows {
+            let found = lookup::lookup(client, &sql).await?;
+            // A row may be gone by a commit that a failover takes back.
+            self.high.cover(found.read.lsn).await;
+            for line in found.rows {
                 let ids = reader.ids(plan, &line, columns.len()).map_err(wrong)?;
                 current.insert(ids.plain.clone(), (ids.routing.clone(), line));
             }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::{self, Config},
     lanes::{Action, Change, Lanes, TableNo, WindowRows},
-    model::Epochs,
+    model::{Epochs, Lsn},
     sink::{self, Floor, StateStore, TableRecord, TableState, Versions, WindowRecord, WindowState},
     source::{self, floor, window::WindowRange},
 };
@@ -54,14 +54,32 @@ impl Work {
     /// # Errors
     /// The state could not be written.
     pub async fn restart(&mut self, state: &StateStore, after_gap: bool) -> Result<(), PipelineError> {
+        if self.void(after_gap) {
+            state.write_table(&self.record).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what was read before; true where there is something to write down.
+    pub fn void(&mut self, after_gap: bool) -> bool {
         let begun = self.record.state != TableState::New || self.record.floor.is_some();
         if begun || after_gap {
             self.record.state = TableState::New;
             self.record.floor = None;
             self.record.sweep |= !self.append_only;
-            state.write_table(&self.record).await?;
         }
-        Ok(())
+        begun || after_gap
+    }
+
+    /// The windows begin at a floor, unless they have one already; true where that is to be written down.
+    pub fn begin(&mut self, floor: Lsn, epochs: &Epochs) -> bool {
+        let begins = self.record.state == TableState::New || self.record.floor.is_none();
+        if begins {
+            let epoch = epochs.last().number;
+            self.record.floor = Some(Floor { lsn: floor, epoch, slot_start: floor });
+            self.record.state = TableState::Windows;
+        }
+        begins
     }
 
     /// A backfill without the stream is about to write: what it leaves of rows that go before the stream begins must be
@@ -134,16 +152,15 @@ impl Bootstrap {
         floor::wait_flushed_up_to(&primary, floor.lsn).await?;
         self.high.cover(floor.lsn).await;
         floor::wait_until_visible(&primary, floor.burned).await?;
-        if let Some(phantoms) = phantoms {
-            phantoms::repair(&self, &primary, floor.lsn, &phantoms).await?;
+        // What was sent on the timeline that was left may be executed after the repair: then it is done once more.
+        let doubtful_until = self.lanes.doubtful_until(Instant::now());
+        if let Some(phantoms) = &phantoms {
+            phantoms::repair(&self, &primary, floor.lsn, phantoms).await?;
         }
         self.refuse_other_columns(&primary, &work).await?;
         let mut jobs = VecDeque::new();
         for w in &mut work {
-            if w.record.state == TableState::New || w.record.floor.is_none() {
-                let epoch = self.epochs.last().number;
-                w.record.floor = Some(Floor { lsn: floor.lsn, epoch, slot_start: floor.lsn });
-                w.record.state = TableState::Windows;
+            if w.begin(floor.lsn, &self.epochs) {
                 self.state.write_table(&w.record).await?;
             }
             jobs.extend(self.plan(&primary, w).await?);
@@ -171,6 +188,10 @@ impl Bootstrap {
             self.state.write_table(&w.record).await?;
             self.progress.table_live(w.table);
             tracing::info!(table = %self.tables.get(w.table).schema.name, "the table is filled and live");
+        }
+        if let (Some(phantoms), Some(until)) = (&phantoms, doubtful_until) {
+            tokio::time::sleep_until(until.into()).await;
+            phantoms::repair(&self, &shared.primary, floor.lsn, phantoms).await?;
         }
         self.lanes.stop_guarding();
         Ok(())
@@ -242,7 +263,7 @@ impl Bootstrap {
         while self.stream.durable() < floor.lsn {
             tokio::time::sleep(READ_AGAIN).await;
         }
-        while let Some(until) = self.lanes.doubtful_until() {
+        while let Some(until) = self.lanes.doubtful_until(Instant::now()) {
             tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be executed late any more (limits.late_request_horizon; a minute more after the slot was taken from another process)");
             tokio::time::sleep_until(until.into()).await;
         }
@@ -251,7 +272,7 @@ impl Bootstrap {
         let mut deleted = 0_u64;
         let mut listing = Versions::of(&self.client, &table.target.index).await?;
         while let Some(page) = listing.next_page().await? {
-            for document in page.iter().filter(|d| d.version < version && table.may_delete(d.version)) {
+            for document in page.iter().filter(|d| table.is_swept(d.version, version)) {
                 let (target, change) = (&table.target, Change::Delete);
                 let (id, routing) = (document.id.as_bytes(), document.routing());
                 let action = Action { target, id, plain_id: id, routing, version, change };

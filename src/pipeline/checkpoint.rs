@@ -78,9 +78,9 @@ impl CheckpointKeeper {
             let tracker = self.lanes.tracker();
             (tracker.position(), tracker.is_idle())
         };
-        let settled = last && self.lanes.is_settled();
+        let settled = last && self.lanes.is_settled(self.written);
         if position > self.checkpoint.lsn || last {
-            let high = last.then(|| self.high.stopped());
+            let high = last.then(|| self.high.known().stopped());
             let next = Checkpoint { lsn: position, settled, high, ..self.checkpoint.clone() };
             self.state.write_checkpoint(&next, &self.epochs).await?;
             self.checkpoint = next;

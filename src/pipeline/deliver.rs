@@ -96,9 +96,7 @@ impl Deliverer {
                 }
             }
         };
-        // A fork at the first byte of a commit takes it back.
-        let streamed = self.epochs.position(batch.highest()).map_or(Lsn::ZERO, |commit| Lsn(commit.0 + 1));
-        let highest = streamed.max(looked_up);
+        let highest = content_of(&batch, looked_up, &self.epochs);
         if batch.is_streamed() {
             self.memory.lock().journal.write(highest, batch.ids());
         }
@@ -125,7 +123,7 @@ impl Deliverer {
             let answer = self.client.bulk(request, actions, is_delete, self.require_alias).await;
             self.progress.answered(&answer, actions);
             if matches!(answer, Answer::Unknown(_)) {
-                self.lanes.doubt(lane, &batch, part);
+                self.lanes.doubt(lane, &batch, part, Instant::now());
             }
             let highest = self.highest_version(&answer).await;
             let next = delivery.on_answer(answer, highest);
@@ -157,7 +155,8 @@ impl Deliverer {
         let mut attempt = 0;
         loop {
             let position = self.lookups.insert_position().await;
-            match position.map(|lsn| self.epochs.version(lsn, ORDINAL_HELD)) {
+            let epochs = self.high.epochs_now().await;
+            match position.map(|lsn| epochs.version(lsn, ORDINAL_HELD)) {
                 Ok(Ok(version)) => {
                     self.highest_version.fetch_max(version.0, Ordering::Relaxed);
                     return version;
@@ -229,6 +228,11 @@ impl Deliverer {
     }
 }
 
+/// A position above the content of `batch`, for which was read what lies at or below `looked_up` (**M7**).
+pub fn content_of(batch: &Batch, looked_up: Lsn, epochs: &Epochs) -> Lsn {
+    epochs.position(batch.highest()).map_or(Lsn::ZERO, Lsn::past_first_byte).max(looked_up)
+}
+
 /// Full jitter: somewhere between nothing and `at_most`, so that lanes do not come back together.
 async fn jitter(at_most: Duration) {
     tokio::time::sleep(at_most.mul_f64(fraction())).await;
@@ -279,4 +283,23 @@ impl Said {
 
 fn say_warning(lane: usize, reason: &dyn Display) {
     tracing::warn!(lane, %reason, "OpenSearch did not take a batch; it is sent again");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lanes::{Action, Change, TableNo, Target};
+
+    #[test]
+    fn m7_the_content_of_a_batch_lies_past_the_beginning_of_its_last_commit() {
+        let (target, epochs) = (Target::new(TableNo(0), "t"), Epochs::default());
+        let mut batch = Batch::default();
+        assert_eq!(content_of(&batch, Lsn(40), &epochs), Lsn(40));
+        let version = epochs.version(Lsn(64), 3).unwrap();
+        let (target, id, change) = (&target, &b"1"[..], Change::Delete);
+        batch.push(&Action { target, id, plain_id: id, routing: b"", version, change }, 1);
+        // A timeline that forks at 64 has lost the commit whose record begins there.
+        assert!(content_of(&batch, Lsn(40), &epochs) > Lsn(64));
+        assert_eq!(content_of(&batch, Lsn(80), &epochs), Lsn(80));
+    }
 }

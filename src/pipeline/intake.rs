@@ -12,7 +12,7 @@ use crate::{
     config::OnTruncate,
     decode::{Decoder, Message, Relation},
     lanes::{Action, Change, Lanes, LookupKey, TableNo},
-    map::{IdBuffers, Ordinals, Place, TablePlan},
+    map::{IdBuffers, Numbering, Ordinals, Place, TablePlan},
     model::{
         Cell, Column, ColumnType, Epochs, Lsn, ORDINAL_HELD, Row, TypeCatalog, Version, Xid, quote_identifier,
     },
@@ -126,6 +126,11 @@ impl Intake {
             decoder: Decoder::default(),
             state,
         }
+    }
+
+    /// Numbers changes otherwise.
+    pub fn set_numbering(&mut self, numbering: Numbering) {
+        self.state.ordinals = Ordinals::of(numbering);
     }
 
     /// Counts since the start.

@@ -29,7 +29,7 @@ struct Chunk {
 }
 
 /// Tables, plain ids and routings.
-pub(super) type Ids = BTreeSet<(TableNo, Box<[u8]>, Box<[u8]>)>;
+pub type Ids = BTreeSet<(TableNo, Box<[u8]>, Box<[u8]>)>;
 
 /// What was written past a position.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

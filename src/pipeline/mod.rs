@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! run ── session after session
-//!          │ opening: prepare (servers, tables, indices) → position (may the stream start, and where?) → START
+//!          │ opening: prepare (servers, tables, indices) → position, resume (from where? what first?) → START
 //!          │
 //!          ├─ reader thread:  frames → intake → lanes           acknowledges what the checkpoint holds
 //!          ├─ bootstrap:      windows ───────▶ lanes            guarded against streamed deletes
@@ -19,7 +19,7 @@ mod fields;
 pub mod high;
 pub mod intake;
 pub mod intake_error;
-mod journal;
+pub mod journal;
 mod lease;
 pub mod letters;
 pub mod lookups;
@@ -37,12 +37,13 @@ pub mod reading;
 mod relations;
 mod renamed;
 mod requests;
+pub mod resume;
 pub mod retry;
 pub mod run;
 mod schema_change;
 pub mod schemas;
 pub mod session;
-mod snapshots;
+pub mod snapshots;
 pub mod status;
 pub mod tables;
 mod waiting;

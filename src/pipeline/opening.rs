@@ -3,11 +3,12 @@
 use super::{
     error::PipelineError,
     letters::Letters,
-    memory::Memory,
-    position::{self, Gap, Start},
+    memory::{Memory, StoredPositions},
+    position::{self, Start},
     prepare::{self, Prepared},
     publications::published,
     reader::SERVER_TIMEOUT,
+    resume::{self, Resume},
     schemas,
     session::Session,
     watch,
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     config::{Config, OnGap, Postgres},
     model::Lsn,
-    sink::{self, Checkpoint, DeadLetters, EpochRecord, Repair, StateStore, Stored},
+    sink::{self, Checkpoint, DeadLetters, StateStore, Stored},
     source::{
         self, publication,
         replication::{ReplicationConnection, SystemIdentity},
@@ -100,6 +101,7 @@ impl Session {
         let stored = state.checkpoint().await?;
         let is_takeover =
             position::is_takeover(stored.as_ref(), found.is_some(), |owner| state.is_own_process(owner));
+        let is_own = stored.as_ref().is_none_or(|stored| state.is_own_process(&stored.owner));
         let stored = stored.map(|stored| stored.record);
         if let Some((true, Some(pid))) = found.as_ref().map(|s| (s.active, s.active_pid)) {
             return Err(PipelineError::SlotBusy { slot: slot_name, pid });
@@ -108,65 +110,41 @@ impl Session {
         let log_end = source::position::log_end(&control).await?;
         let server = SystemIdentity { flush: log_end.flush, ..server };
         let raised = state.high().await?.map(|stored| stored.record.lsn);
+        let beside = state.high_beside().await?.map(|stored| stored.record);
+        let beside = beside.filter(|high| high.epoch == epochs.list.last().number).map(|high| high.lsn);
         let known = {
             let names = tables.iter().map(|table| table.schema.name.to_string()).collect();
-            memory.lock().begin_session(names, raised, stored.as_ref())
+            let positions = StoredPositions { raised, beside, checkpoint: stored.as_ref(), is_own };
+            memory.lock().begin_session(names, &positions)
         };
         let start =
             position::start(stored.as_ref(), &slot_name, found.as_ref(), &server, &history, known, &made);
-        // What a failover that lost commits has left in the indices, where this process wrote all of it.
-        let phantoms = match &start {
-            Start::Gap(Gap::Forked { at, from: Some(_), .. }) => memory.lock().journal.written_above(*at),
-            _ => None,
-        };
-        let from = match (&start, phantoms) {
-            (Start::Continue(lsn), _) => {
-                if epochs.repair.as_ref().is_some_and(|repair| repair.by_ids)
-                    && memory.lock().phantoms.is_none()
-                {
-                    tracing::warn!("the repair of a failover was not finished; all tables are read again");
-                    for table in &mut work {
-                        table.restart(&state, true).await?;
-                    }
-                    epochs.repair.iter_mut().for_each(|repair| repair.by_ids = false);
-                    state.write_epochs(&epochs).await?;
-                }
-                *lsn
-            }
-            (Start::Foreign(why), _) => return Err(PipelineError::Gap(why.clone())),
-            (Start::Replaced, _) => {
+        match &start {
+            Start::Foreign(why) => return Err(PipelineError::Gap(why.clone())),
+            Start::Replaced => {
                 let known = stored.as_ref().map_or(0, |checkpoint| checkpoint.timeline);
                 return Err(PipelineError::Replaced { server: server.timeline, known });
             }
-            (Start::Gap(Gap::Forked { at, from: Some(from), .. }), Some(written)) => {
-                plan_repair(&config, &state, &start, &mut epochs, true).await?;
-                for table in &mut work {
-                    // A floor past the fork would stand above commits that are still to come.
-                    let floor = table.record.floor.is_some_and(|floor| floor.lsn > *at);
-                    if floor || written.whole.contains(&table.table) {
-                        table.restart(&state, true).await?;
-                    }
-                }
-                // Forgotten only now: until the tables are to be read again durably, another try must find the same.
-                memory.lock().forked(*at, written.ids);
-                *from
-            }
-            _ => {
-                let after_gap = matches!(start, Start::Gap(_));
-                plan_repair(&config, &state, &start, &mut epochs, false).await?;
-                // Without a stream since then, nothing that was read before counts.
-                for table in &mut work {
-                    table.restart(&state, after_gap).await?;
-                }
-                acquire(&control, &slot_name, found.as_ref()).await?
-            }
-        };
-        let mut high = known.at_most;
-        if let Start::Gap(Gap::Forked { at, .. }) = &start {
-            // What lies above is to be repaired, and has versions of an epoch that is over.
-            high = *at;
-            memory.lock().high = None;
+            Start::Fresh | Start::Adopt | Start::Continue(_) | Start::Gap(_) => {}
         }
+        let resume = {
+            let floors = work.iter().filter_map(|work| Some((work.table, work.record.floor?)));
+            resume::resume(&start, &mut epochs, &memory.lock(), known, floors)?
+        };
+        say(&config, &start, &resume)?;
+        for table in &mut work {
+            if let Some(after_gap) = resume.restart.of(table.table) {
+                table.restart(&state, after_gap).await?;
+            }
+        }
+        if resume.epochs_changed {
+            state.write_epochs(&epochs).await?;
+        }
+        memory.lock().resumed(&resume);
+        let from = match resume.from {
+            Some(lsn) => lsn,
+            None => acquire(&control, &slot_name, found.as_ref()).await?,
+        };
         prepare::let_go_of_others(&state, &tables).await?;
         for (table, work) in tables.iter_mut().zip(&work) {
             table.read_above = work.record.floor.map_or(log_end.insert, |floor| floor.lsn);
@@ -177,12 +155,7 @@ impl Session {
             state.write_epochs(&epochs).await?;
         }
         let fingerprint = prepare::fingerprint(&publications, &tables, version_num);
-        // Ordinals that were given otherwise cannot be compared (M12).
-        let held_below = match &stored {
-            Some(stored) if stored.fingerprint != fingerprint => high,
-            Some(stored) => stored.held_below,
-            None => Lsn::ZERO,
-        };
+        let held_below = resume::held_below(stored.as_ref(), &fingerprint, resume.high);
         let checkpoint = Checkpoint {
             slot: slot_name.clone(),
             system_identifier: server.system_id,
@@ -196,6 +169,10 @@ impl Session {
             high: None,
             settled: false,
         };
+        let others_until =
+            is_takeover.then(|| Instant::now() + TAKEOVER + config.limits.late_request_horizon);
+        // Once the checkpoint is signed, it does not say any more that there was somebody else.
+        memory.lock().doubt(others_until);
         state.write_checkpoint(&checkpoint, &epochs.list).await?;
 
         let starting = tokio::task::spawn_blocking(move || {
@@ -206,7 +183,7 @@ impl Session {
         tracing::info!(from = %from, slot = checkpoint.slot, tables = tables.iter().count(), "streaming");
         let require_alias = indices.iter().all(|index| index.is_alias);
         Ok(Session {
-            others_until: is_takeover.then(|| Instant::now() + TAKEOVER + config.limits.late_request_horizon),
+            others_until,
             config,
             control,
             state,
@@ -219,7 +196,7 @@ impl Session {
             checkpoint,
             connection,
             log_end,
-            high,
+            high: resume.high,
             held_below,
             memory,
             shapes,
@@ -227,38 +204,24 @@ impl Session {
     }
 }
 
-/// Writes down that a gap is to be repaired, before anything is streamed past it.
-async fn plan_repair(
-    config: &Config,
-    state: &StateStore,
-    start: &Start,
-    epochs: &mut EpochRecord,
-    by_ids: bool,
-) -> Result<(), PipelineError> {
-    let Start::Gap(gap) = start else { return Ok(()) };
+/// Says what is to be repaired, or stops, where gaps are to be stopped on.
+fn say(config: &Config, start: &Start, resume: &Resume) -> Result<(), PipelineError> {
+    let Start::Gap(gap) = start else {
+        if resume.epochs_changed {
+            tracing::warn!("the repair of a failover was not finished; all tables are read again");
+        }
+        return Ok(());
+    };
     if config.on_gap == OnGap::Stop {
         return Err(PipelineError::Gap(format!(
             "{gap}; on_gap is `stop`: set on_gap: resync to read all tables again beside the stream"
         )));
     }
-    if by_ids {
+    if resume.from.is_some() {
         tracing::warn!(%gap, "a failover lost commits: the documents that were written of them are looked up again");
     } else {
         tracing::warn!(%gap, "a gap: all tables are read again beside the stream, and what is gone is swept");
     }
-    let at = match gap {
-        Gap::Forked { at, .. } => {
-            // LSNs of the two timelines are not comparable past the fork.
-            epochs.list.begin(*at)?;
-            *at
-        }
-        Gap::SlotMissing { checkpoint, .. }
-        | Gap::SlotLost { checkpoint, .. }
-        | Gap::SlotAhead { checkpoint, .. }
-        | Gap::PublicationMade { checkpoint } => *checkpoint,
-    };
-    epochs.repair = Some(Repair { reason: gap.to_string(), lsn: at, by_ids });
-    state.write_epochs(epochs).await?;
     Ok(())
 }
 

@@ -60,8 +60,8 @@ impl RequestHandler {
                     let _ = done.send(());
                 }
                 Some(Request::Truncate { tables, xid, version, done }) => {
-                    self.truncate(&tables, xid, version).await?;
-                    again.extend(self.doubtful(tables, xid, version));
+                    let due = self.truncate(&tables, xid, version).await?;
+                    again.extend(due.map(|due| self.once_more(due, tables, xid, version)));
                     let _ = done.send(());
                 }
             }
@@ -70,11 +70,10 @@ impl RequestHandler {
 
     /// **M5**: a TRUNCATE is a delete of every id, and repeated where any of them is in doubt. To be called while its
     /// transaction is open.
-    fn doubtful(&self, tables: Vec<TableNo>, xid: Xid, version: Version) -> Option<TruncateAgain> {
-        let due = self.lanes.doubtful_until()?;
+    fn once_more(&self, due: Instant, tables: Vec<TableNo>, xid: Xid, version: Version) -> TruncateAgain {
         let mut tracker = self.lanes.tracker();
         let ticket = tracker.ticket();
-        Some(TruncateAgain { due, tables, xid, version, hold: tracker.answered(ticket) })
+        TruncateAgain { due, tables, xid, version, hold: tracker.answered(ticket) }
     }
 
     async fn repeat(&self, truncate: TruncateAgain) -> Result<(), PipelineError> {
@@ -91,9 +90,17 @@ impl RequestHandler {
         }
     }
 
-    async fn truncate(&self, tables: &[TableNo], xid: Xid, version: Version) -> Result<(), PipelineError> {
+    /// Returns when it is to be done once more.
+    async fn truncate(
+        &self,
+        tables: &[TableNo],
+        xid: Xid,
+        version: Version,
+    ) -> Result<Option<Instant>, PipelineError> {
         self.flushed().await;
-        let committed = self.epochs.position(version).unwrap_or(Lsn::ZERO);
+        // Before the listing, which a late request may follow at once.
+        let doubtful_until = self.lanes.doubtful_until(Instant::now());
+        let committed = self.epochs.position(version).map_or(Lsn::ZERO, Lsn::past_first_byte);
         for no in tables {
             self.memory.lock().journal.whole(*no, committed);
             let table = self.tables.get(*no);
@@ -101,7 +108,7 @@ impl RequestHandler {
             let mut deleted = 0_u64;
             let mut listing = Versions::of(&self.client, &target.index).await?;
             while let Some(page) = listing.next_page().await? {
-                for document in page.iter().filter(|d| d.version <= version && table.may_delete(d.version)) {
+                for document in page.iter().filter(|d| table.is_truncated(d.version, version)) {
                     let (id, routing) = (document.id.as_bytes(), document.routing());
                     let change = Change::Delete;
                     let action = Action { target, id, plain_id: id, routing, version, change };
@@ -113,7 +120,7 @@ impl RequestHandler {
             }
             tracing::info!(index = target.index, deleted, "TRUNCATE followed");
         }
-        Ok(())
+        Ok(doubtful_until)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     checkpoint::CheckpointKeeper,
     deliver::Deliverer,
     error::PipelineError,
-    high::{HighMark, Left},
+    high::HighMark,
     intake::Intake,
     intake_error::IntakeError,
     letters::Letters,
@@ -297,7 +297,9 @@ impl Session {
         // Stop reading, drain, last checkpoint, last status, leave.
         stream.hold();
         bootstrap.stop(filled).await;
-        while let (End::Overflowed, Some(until), false) = (end, lanes.doubtful_until(), stop.is_cancelled()) {
+        while let (End::Overflowed, Some(until), false) =
+            (end, lanes.doubtful_until(Instant::now()), stop.is_cancelled())
+        {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep_until(until.into()) => {}
@@ -401,12 +403,8 @@ struct RememberOnDrop {
 
 impl Drop for RememberOnDrop {
     fn drop(&mut self) {
-        let mut memory = self.memory.lock();
-        // What is in flight may be executed as long as the horizon from now.
-        let in_flight = (!self.lanes.is_empty()).then(|| Instant::now() + self.horizon);
-        memory.doubtful_until = memory.doubtful_until.max(self.lanes.doubtful_until()).max(in_flight);
-        memory.high =
-            Some(Left { timeline: self.timeline, covered: self.high.covered(), mark: self.high.stopped() });
+        let left = self.high.known().left(self.timeline);
+        self.memory.lock().end_session(&self.lanes, left, self.horizon, Instant::now());
     }
 }
 

@@ -1,11 +1,12 @@
 //! Which snapshots windows are read in at the moment, and so what the guards may forget (**M3**).
 
 use crate::model::Xid;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The snapshots of the windows that are open: the guards keep what one of them, or a later one, does not see (**M3**).
-#[derive(Debug, Default)]
-pub(super) struct OpenSnapshots(Mutex<Snapshots>);
+/// The snapshots of the windows that are open: the guards keep what one of them, or a later one, does not see (**M3**). Its
+/// clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct OpenSnapshots(Arc<Mutex<Snapshots>>);
 
 #[derive(Debug, Default)]
 struct Snapshots {
@@ -31,30 +32,32 @@ impl OpenSnapshots {
     }
 
     /// A window's snapshot is about to be taken.
-    pub(super) fn opening(&self) -> Opening<'_> {
+    pub fn opening(&self) -> Opening {
         self.lock().opening += 1;
-        Opening { snapshots: self, taken: false }
+        Opening { snapshots: self.clone(), taken: false }
     }
 }
 
 /// A window whose snapshot is being taken.
-pub(super) struct Opening<'a> {
-    snapshots: &'a OpenSnapshots,
+#[derive(Debug)]
+pub struct Opening {
+    snapshots: OpenSnapshots,
     taken: bool,
 }
 
-impl<'a> Opening<'a> {
+impl Opening {
     /// It was taken, and everything below `xmin` is visible in it.
-    pub(super) fn opened(mut self, xmin: Xid) -> Open<'a> {
+    pub fn opened(mut self, xmin: Xid) -> Open {
         let mut snapshots = self.snapshots.lock();
         snapshots.opening -= 1;
         snapshots.open.push(xmin);
+        drop(snapshots);
         self.taken = true;
-        Open { snapshots: self.snapshots, xmin, closed: false }
+        Open { snapshots: self.snapshots.clone(), xmin, closed: false }
     }
 }
 
-impl Drop for Opening<'_> {
+impl Drop for Opening {
     fn drop(&mut self) {
         if !self.taken {
             self.snapshots.lock().opening -= 1;
@@ -63,15 +66,16 @@ impl Drop for Opening<'_> {
 }
 
 /// An open window's snapshot.
-pub(super) struct Open<'a> {
-    snapshots: &'a OpenSnapshots,
+#[derive(Debug)]
+pub struct Open {
+    snapshots: OpenSnapshots,
     xmin: Xid,
     closed: bool,
 }
 
-impl Open<'_> {
+impl Open {
     /// Closes it; tells which transactions the guards may forget.
-    pub(super) fn close(mut self) -> Option<Xid> {
+    pub fn close(mut self) -> Option<Xid> {
         self.forget();
         self.snapshots.lock().seen_by_all()
     }
@@ -88,7 +92,7 @@ impl Open<'_> {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         self.forget();
     }

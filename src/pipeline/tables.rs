@@ -77,6 +77,16 @@ impl Table {
         !self.adopted || version.epoch() > 0
     }
 
+    /// Does the sweep below `floor` delete a document with `version` (**M6**)?
+    pub fn is_swept(&self, version: Version, floor: Version) -> bool {
+        version < floor && self.may_delete(version)
+    }
+
+    /// Does a TRUNCATE at `truncate` delete a document with `version` (**M11**)?
+    pub fn is_truncated(&self, version: Version, truncate: Version) -> bool {
+        version <= truncate && self.may_delete(version)
+    }
+
     /// Notes a TRUNCATE of the stream.
     pub fn note_truncate(&self, xid: Xid) {
         let mut truncates = self.truncates.lock().unwrap_or_else(PoisonError::into_inner);

@@ -58,12 +58,16 @@ pub struct Checkpoint {
     pub settled: bool,
 }
 
-/// The highest position whose content may be in the indices (**M7**), of all processes.
+/// The highest position whose content may be in the indices (**M7**). One of the processes that stream, which raise it in
+/// steps, and one of those that write beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct High {
     /// Position.
     #[serde(with = "lsn_text")]
     pub lsn: Lsn,
+    /// Its epoch: where a later one has begun, what lies above the fork is repaired, or to be. 0 where it is not known.
+    #[serde(default)]
+    pub epoch: u16,
 }
 
 /// What a process knows of the highest position that goes into [`High`] (**M7**).

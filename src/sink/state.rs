@@ -142,12 +142,30 @@ impl StateStore {
 
     /// Raises it; where it is higher already, that is as good. It must be durable before the writes that it covers.
     pub async fn raise_high(&self, lsn: Lsn, epochs: &Epochs) -> Result<()> {
-        self.put_at(&self.id(&["high"]), &High { lsn }, lsn, epochs).await.map(|_| ())
+        let high = High { lsn, epoch: epochs.last().number };
+        self.put_at(&self.id(&["high"]), &high, lsn, epochs).await.map(|_| ())
+    }
+
+    /// The same of those who write beside the stream: whoever streams could not see that they wrote below its own mark.
+    pub async fn high_beside(&self) -> Result<Option<Stored<High>>> {
+        Ok(self.get(&self.id(&["high", "beside"])).await?.map(|(stored, _)| stored))
+    }
+
+    /// As [`StateStore::raise_high`].
+    pub async fn raise_high_beside(&self, lsn: Lsn, epochs: &Epochs) -> Result<()> {
+        let high = High { lsn, epoch: epochs.last().number };
+        self.put_at(&self.id(&["high", "beside"]), &high, lsn, epochs).await.map(|_| ())
     }
 
     /// The epochs and a repair that is not finished.
     pub async fn epochs(&self) -> Result<Option<Stored<EpochRecord>>> {
         self.get_revised(&self.id(&["epochs"])).await
+    }
+
+    /// The epochs as they are now, for one who will not change them.
+    pub async fn epochs_now(&self) -> Result<Option<Epochs>> {
+        let found = self.get::<EpochRecord>(&self.id(&["epochs"])).await?;
+        Ok(found.map(|(stored, _)| stored.record.list))
     }
 
     /// Changes them; [`SinkError::Superseded`] where another process has since [`StateStore::epochs`] was read.
