@@ -4,6 +4,7 @@
 //! id), from 128 up, held at [`ORDINAL_HELD`]: an action that reaches it is decided by lookup (**M4**).
 
 use crate::model::{ORDINAL_HELD, ORDINAL_TRUNCATE};
+use std::collections::HashMap;
 use twox_hash::XxHash3_64;
 
 /// How changes are numbered. The versions in an index depend on it: another one needs **M12**.
@@ -11,15 +12,15 @@ use twox_hash::XxHash3_64;
 pub struct Numbering {
     /// Changes of a transaction that have their index as ordinal.
     pub direct: u16,
-    /// Counters of the later ones.
-    pub buckets: usize,
+    /// Counters of the later ones, as a power of two.
+    pub bucket_bits: u32,
     /// How far each of them counts before its ids are held.
     pub counted: u16,
 }
 
 impl Default for Numbering {
     fn default() -> Self {
-        Numbering { direct: DIRECT, buckets: 1 << 18, counted: ORDINAL_HELD - DIRECT }
+        Numbering { direct: DIRECT, bucket_bits: 18, counted: ORDINAL_HELD - DIRECT }
     }
 }
 
@@ -36,14 +37,17 @@ pub enum Place {
     Held,
 }
 
-/// Counters of one transaction at a time. Half a megabyte, once a transaction of more than 128 changes has been seen.
+/// Counters of one transaction at a time. A quarter of a megabyte, once a transaction of more than 128 changes has been
+/// seen: every row goes to another place in it, so that a cache should hold it.
 #[derive(Debug, Default)]
 pub struct Ordinals {
     numbering: Numbering,
     next: u16,
     held: bool,
     counted: bool,
-    buckets: Vec<u16>,
+    buckets: Vec<u8>,
+    /// Counts of the buckets that are full.
+    crowded: HashMap<usize, u16>,
 }
 
 impl Ordinals {
@@ -58,6 +62,7 @@ impl Ordinals {
         self.held = held;
         if std::mem::take(&mut self.counted) {
             self.buckets.fill(0);
+            self.crowded.clear();
         }
     }
 
@@ -79,19 +84,28 @@ impl Ordinals {
             Place::Direct(index) => index,
             Place::Held => ORDINAL_HELD,
             Place::Counted => {
-                if self.buckets.is_empty() {
-                    self.buckets = vec![0; self.numbering.buckets];
-                }
                 self.counted = true;
                 let hash = XxHash3_64::oneshot_with_seed(u64::from(table_oid), plain_id);
-                let count = &mut self.buckets[hash as usize % self.numbering.buckets];
-                if *count == self.numbering.counted {
-                    return ORDINAL_HELD;
-                }
-                *count += 1;
-                self.numbering.direct + *count - 1
+                let count = self.count(hash);
+                if count > self.numbering.counted { ORDINAL_HELD } else { self.numbering.direct + count - 1 }
             }
         }
+    }
+
+    /// Counts a change in the bucket of `hash`, from 1 on.
+    fn count(&mut self, hash: u64) -> u16 {
+        if self.buckets.is_empty() {
+            self.buckets = vec![0; 1 << self.numbering.bucket_bits];
+        }
+        let bucket = hash as usize & (self.buckets.len() - 1);
+        let count = &mut self.buckets[bucket];
+        if *count < u8::MAX {
+            *count += 1;
+            return u16::from(*count);
+        }
+        let count = self.crowded.entry(bucket).or_insert(u16::from(u8::MAX));
+        *count = count.saturating_add(1);
+        *count
     }
 
     /// The ordinal of a TRUNCATE; past the direct ones all later changes of the transaction are held.
@@ -110,7 +124,6 @@ impl Ordinals {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashMap;
 
     fn replay(ordinals: &mut Ordinals, ids: &[u8]) -> Vec<u16> {
         ordinals.begin(false);
@@ -164,7 +177,7 @@ mod tests {
     fn the_hash_is_fixed_for_ever() {
         // Versions in an index depend on it: another hash would need M12.
         assert_eq!(
-            XxHash3_64::oneshot_with_seed(16_384, b"42") as usize % Numbering::default().buckets,
+            XxHash3_64::oneshot_with_seed(16_384, b"42") as usize % (1 << Numbering::default().bucket_bits),
             FIXED_BUCKET
         );
     }

@@ -228,7 +228,7 @@ pub const BAD: [(&str, Rules, Scenario); 24] = [
 /// How changes are numbered in either configuration: tiny, so that ordinals are held often.
 pub fn numbering(configuration: u8) -> Numbering {
     match configuration {
-        0 => Numbering { direct: 2, buckets: 2, counted: 3 },
-        _ => Numbering { direct: 1, buckets: 3, counted: 2 },
+        0 => Numbering { direct: 2, bucket_bits: 1, counted: 3 },
+        _ => Numbering { direct: 1, bucket_bits: 2, counted: 2 },
     }
 }
