@@ -10,6 +10,7 @@
 //!          └─ checkpoint:     tracker → state document → reader
 //! ```
 
+mod attempts;
 mod beside;
 pub mod bootstrap;
 mod checkpoint;
@@ -20,6 +21,7 @@ pub mod high;
 pub mod intake;
 pub mod intake_error;
 pub mod journal;
+mod keys;
 mod lease;
 pub mod letters;
 pub mod lookups;
@@ -39,6 +41,7 @@ mod renamed;
 mod requests;
 pub mod resume;
 pub mod retry;
+mod rewrite;
 pub mod run;
 mod schema_change;
 pub mod schemas;

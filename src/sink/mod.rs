@@ -5,6 +5,7 @@ mod cause;
 mod client;
 mod connect;
 mod dead_letter;
+mod documents;
 mod error;
 mod fields;
 mod index;
@@ -17,14 +18,15 @@ mod versions;
 
 pub use client::{Client, Info};
 pub use dead_letter::{ActionKind, DeadLetter, DeadLetters};
+pub use documents::{Document, Documents};
 pub use error::{Class, Result, SinkError};
 pub use fields::Extension;
 pub use index::{Index, IndexDefinition, Owner, Source};
 pub use letters::{LetterError, LetterOf, StoredLetter};
 pub use outcome::{Answer, BULK_PARAMETERS, Outcome, read_bulk_answer};
 pub use record::{
-    Checkpoint, EpochRecord, Floor, High, Repair, ShapeRecord, StoppedHigh, Stored, TableRecord, TableState,
-    WindowRecord, WindowState,
+    AttemptRecord, Checkpoint, EpochRecord, Floor, High, Repair, ShapeRecord, StoppedHigh, Stored,
+    TableRecord, TableState, WindowRecord, WindowState,
 };
 pub use state::StateStore;
 pub use versions::{Listed, Versions};

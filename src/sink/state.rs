@@ -8,8 +8,8 @@ use super::{
     error::{Result, SinkError},
     index::Index,
     record::{
-        self, Checkpoint, EpochRecord, High, Record, ShapeRecord, Stored, TableRecord, WindowRecord,
-        document_id,
+        self, AttemptRecord, Checkpoint, EpochRecord, High, Record, ShapeRecord, Stored, TableRecord,
+        WindowRecord, document_id,
     },
     scroll::Scroll,
 };
@@ -207,6 +207,29 @@ impl StateStore {
     pub async fn write_window(&self, window: &WindowRecord, epochs: &Epochs) -> Result<()> {
         let id = self.id(&["window", &window.table, &window.number.to_string()]);
         self.put_at(&id, window, window.floor.lsn, epochs).await.map(|_| ())
+    }
+
+    /// Writers beside the live process that have not finished, or never will.
+    pub async fn attempts(&self) -> Result<Vec<Stored<AttemptRecord>>> {
+        self.search(None).await
+    }
+
+    /// Writes the attempt of this process, or what is known of it since.
+    pub async fn write_attempt(&self, attempt: &AttemptRecord) -> Result<()> {
+        self.put_revised(self.id(&["attempt", &attempt.lock.to_string()]), attempt).await
+    }
+
+    /// Nothing that the attempt wrote is in doubt any more.
+    pub async fn forget_attempt(&self, attempt: &AttemptRecord) -> Result<()> {
+        self.forget(&self.id(&["attempt", &attempt.lock.to_string()])).await
+    }
+
+    /// Removes a document; it may be gone already.
+    async fn forget(&self, id: &str) -> Result<()> {
+        let path = format!("/{}/_doc/{}", encode(&self.index), encode(id));
+        self.client.call_document::<serde_json::Value>(Request::new(Method::DELETE, path)).await?;
+        self.remember(id, None);
+        Ok(())
     }
 
     fn id(&self, parts: &[&str]) -> String {

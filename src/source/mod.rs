@@ -4,6 +4,7 @@
 //! whether a window or the stream brought it.
 
 pub mod admin_sql;
+pub mod advisory;
 pub mod catalog;
 pub mod copy;
 pub mod error;
