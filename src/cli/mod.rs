@@ -9,8 +9,9 @@ pub mod progress;
 pub mod run;
 pub mod signal;
 pub mod status;
+pub mod verify;
 
-use crate::config::{Loaded, Sources, TableFlags, load};
+use crate::config::{Config, Loaded, Sources, TableFlags, load};
 use clap::{Args, Parser, Subcommand};
 use exit::{Exit, Failure};
 use std::path::PathBuf;
@@ -66,6 +67,17 @@ Examples:
   pg2os --config shop.yaml dead-letters retry               all of them, once the cause is cured
   pg2os --config shop.yaml dead-letters drop --all";
 
+const VERIFY_EXAMPLES: &str = "\
+Compares rows with documents, beside a live `run` or alone. Differences are looked at again once the stream has
+passed them, so what is only on its way does not count. Ends with 3 when something differs. Every id is in --json,
+one line each, with a line for each table at the end.
+
+Examples:
+  pg2os --config shop.yaml verify
+  pg2os --config shop.yaml verify --table public.events --from -30d --json
+  pg2os --config shop.yaml verify --sample 1000             a quick look at some rows and documents of each table
+  pg2os --config shop.yaml verify --repair                  ends with 0 when all differences are repaired";
+
 const CONFIG_EXAMPLES: &str = "\
 Examples:
   pg2os --config shop.yaml config                         ends with 2 and all problems where there are any
@@ -117,6 +129,16 @@ pub enum Command {
         #[command(flatten)]
         args: status::StatusArgs,
         /// A table without a file.
+        #[command(flatten)]
+        table: TableArgs,
+    },
+    /// Compare rows with documents, and repair what differs
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify {
+        /// Its flags.
+        #[command(flatten)]
+        args: verify::VerifyArgs,
+        /// A table without a file, or the tables to compare.
         #[command(flatten)]
         table: TableArgs,
     },
@@ -189,6 +211,11 @@ impl Cli {
             Command::DeadLetters { command, table } => {
                 block_on(dead_letters::run(read(table, false)?.config, command))
             }
+            Command::Verify { args, table } => {
+                let tables = table.table.clone();
+                let config = select(read(table, true)?.config, &tables)?;
+                block_on(verify::run(config, args))
+            }
             Command::Backfill { mut args, table } => {
                 args.tables.clone_from(&table.table);
                 let config = read(table, true)?.config;
@@ -198,6 +225,11 @@ impl Cli {
             }
         }
     }
+}
+
+/// The configuration with these tables only, all where none is named; a wrong name is told before anything is dialled.
+fn select(config: Config, tables: &[String]) -> Result<Config, Failure> {
+    config.select(tables).map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))
 }
 
 /// Runs a command on two threads: the work is waiting, and OpenSearch is the limit.

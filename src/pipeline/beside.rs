@@ -209,7 +209,7 @@ impl Beside {
 }
 
 /// The source's identity without a replication connection, which only a stream needs.
-async fn identity_of(control: &Client) -> Result<SystemIdentity, PipelineError> {
+pub(super) async fn identity_of(control: &Client) -> Result<SystemIdentity, PipelineError> {
     let facts = server::server_facts(control).await?;
     let Some(system_id) = facts.system_identifier else {
         return Err(PipelineError::Configuration(format!(

@@ -49,6 +49,7 @@ pub mod session;
 pub mod snapshots;
 pub mod status;
 pub mod tables;
+pub mod verify;
 mod waiting;
 mod watch;
 pub mod windows;

@@ -34,10 +34,14 @@ impl From<Hit> for Document {
         Document {
             id: hit.id,
             routing: hit.routing.unwrap_or_default(),
-            version: Version(hit.version.and_then(|version| u64::try_from(version).ok()).unwrap_or(0)),
+            version: version_of(hit.version),
             source: hit.source,
         }
     }
+}
+
+fn version_of(version: Option<i64>) -> Version {
+    Version(version.and_then(|version| u64::try_from(version).ok()).unwrap_or(0))
 }
 
 /// The documents that a query finds, as they were at the beginning of the listing.
@@ -63,6 +67,29 @@ impl Documents {
 }
 
 impl Client {
+    /// Up to `most` (10,000) documents of those that `query` finds, at random, without their content (OpenSearch docs:
+    /// "Function score", `random_score`).
+    pub async fn sample(&self, index: &str, query: &Value, most: usize) -> Result<Vec<Document>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            hits: Hits,
+        }
+        #[derive(Deserialize)]
+        struct Hits {
+            hits: Vec<Hit>,
+        }
+        self.refresh(index).await?;
+        let search = json!({
+            "size": most.min(10_000),
+            "version": true,
+            "_source": false,
+            "query": { "function_score": { "query": query, "random_score": {}, "boost_mode": "replace" } },
+        });
+        let path = format!("/{}/_search?allow_partial_search_results=false", encode(index));
+        let answer: Answer = self.call(Request::new(Method::POST, path).json(&search)).await?;
+        Ok(answer.hits.hits.into_iter().map(Document::from).collect())
+    }
+
     /// The documents with these ids and routings, as they are now, also where no search sees them yet (OpenSearch docs:
     /// "Multi-get document").
     pub async fn documents(&self, index: &str, ids: &[(&str, &str)]) -> Result<Vec<Option<Document>>> {
@@ -72,11 +99,17 @@ impl Client {
         }
         #[derive(Deserialize)]
         struct Found {
+            #[serde(rename = "_id")]
+            id: String,
             #[serde(default)]
             found: bool,
             error: Option<Value>,
-            #[serde(flatten)]
-            hit: Hit,
+            #[serde(rename = "_version")]
+            version: Option<i64>,
+            #[serde(rename = "_routing")]
+            routing: Option<String>,
+            #[serde(rename = "_source")]
+            source: Option<Box<RawValue>>,
         }
         let wanted: Vec<Value> = ids
             .iter()
@@ -99,6 +132,14 @@ impl Client {
         if answer.docs.len() != ids.len() || answer.docs.iter().any(|found| found.error.is_some()) {
             return Err(SinkError::Partial { index: index.to_owned(), failed: 1 });
         }
-        Ok(answer.docs.into_iter().map(|found| found.found.then(|| found.hit.into())).collect())
+        let document = |found: Found| {
+            found.found.then(|| Document {
+                id: found.id,
+                routing: found.routing.unwrap_or_default(),
+                version: version_of(found.version),
+                source: found.source,
+            })
+        };
+        Ok(answer.docs.into_iter().map(document).collect())
     }
 }

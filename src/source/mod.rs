@@ -12,6 +12,7 @@ pub mod floor;
 pub mod identity;
 pub mod lookup;
 mod moment;
+pub mod pending;
 pub mod position;
 pub mod publication;
 mod query_error;

@@ -26,4 +26,5 @@ mod spark;
 mod statements;
 mod streams;
 mod support;
+mod verify;
 mod wildcards;
