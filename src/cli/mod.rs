@@ -6,6 +6,7 @@ pub mod dead_letters;
 pub mod exit;
 pub mod log;
 pub mod progress;
+pub mod resync;
 pub mod run;
 pub mod signal;
 pub mod status;
@@ -78,6 +79,16 @@ Examples:
   pg2os --config shop.yaml verify --sample 1000             a quick look at some rows and documents of each table
   pg2os --config shop.yaml verify --repair                  ends with 0 when all differences are repaired";
 
+const RESYNC_EXAMPLES: &str = "\
+Whole tables are read again by the process that streams, beside the stream, and documents without a row are swept;
+where none streams, by this command, which then catches up and ends. A range is written beside it. Interrupted, what was
+asked of whole tables stays asked: the next `run` does it.
+
+Examples:
+  pg2os --config shop.yaml resync --table public.events
+  pg2os --config shop.yaml resync --table public.events --from 2024-01-01 --to 2024-02-01
+  pg2os --config shop.yaml resync --accept-source           the database was restored or replaced on purpose";
+
 const CONFIG_EXAMPLES: &str = "\
 Examples:
   pg2os --config shop.yaml config                         ends with 2 and all problems where there are any
@@ -129,6 +140,16 @@ pub enum Command {
         #[command(flatten)]
         args: status::StatusArgs,
         /// A table without a file.
+        #[command(flatten)]
+        table: TableArgs,
+    },
+    /// Read tables again, beside the stream or alone
+    #[command(after_help = RESYNC_EXAMPLES)]
+    Resync {
+        /// Its flags.
+        #[command(flatten)]
+        args: resync::ResyncArgs,
+        /// A table without a file, or the tables to read.
         #[command(flatten)]
         table: TableArgs,
     },
@@ -211,16 +232,21 @@ impl Cli {
             Command::DeadLetters { command, table } => {
                 block_on(dead_letters::run(read(table, false)?.config, command))
             }
+            Command::Resync { mut args, table } => {
+                args.tables.clone_from(&table.table);
+                let config = read(table, true)?.config;
+                select(&config, &args.tables)?;
+                block_on(resync::run(config, args))
+            }
             Command::Verify { args, table } => {
                 let tables = table.table.clone();
-                let config = select(read(table, true)?.config, &tables)?;
+                let config = select(&read(table, true)?.config, &tables)?;
                 block_on(verify::run(config, args))
             }
             Command::Backfill { mut args, table } => {
                 args.tables.clone_from(&table.table);
                 let config = read(table, true)?.config;
-                // A wrong name is told before anything is dialled.
-                config.select(&args.tables).map_err(|p| Failure::new(Exit::Usage, p.to_string()))?;
+                select(&config, &args.tables)?;
                 block_on(backfill::run(config, args))
             }
         }
@@ -228,7 +254,7 @@ impl Cli {
 }
 
 /// The configuration with these tables only, all where none is named; a wrong name is told before anything is dialled.
-fn select(config: Config, tables: &[String]) -> Result<Config, Failure> {
+fn select(config: &Config, tables: &[String]) -> Result<Config, Failure> {
     config.select(tables).map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))
 }
 

@@ -49,11 +49,10 @@ pub struct Documents(Scroll);
 
 impl Documents {
     /// Begins to list what `query` finds in `index`, `page` documents at a time, which have to fit an answer together
-    /// ([`SinkError::TooLong`]). The index is refreshed first.
-    pub async fn of(client: &Client, index: &str, query: &Value, page: usize) -> Result<Documents> {
-        client.refresh(index).await?;
+    /// ([`SinkError::TooLong`]). What was written since the last refresh is not listed.
+    pub fn of(client: &Client, index: &str, query: &Value, page: usize) -> Documents {
         let search = json!({ "version": true, "query": query });
-        Ok(Documents(Scroll::new(client, index, search, page)))
+        Documents(Scroll::new(client, index, search, page))
     }
 
     /// The next documents; `None` at the end.
@@ -78,7 +77,6 @@ impl Client {
         struct Hits {
             hits: Vec<Hit>,
         }
-        self.refresh(index).await?;
         let search = json!({
             "size": most.min(10_000),
             "version": true,

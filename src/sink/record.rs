@@ -126,6 +126,10 @@ pub struct TableRecord {
     pub index: String,
     /// `uuid` of the index: another one means that it was made anew.
     pub index_uuid: String,
+    /// Histories of its shards, as [`Client::history`](super::Client::history) gives them: another one means that an older
+    /// copy was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_history: Option<String>,
     /// State.
     pub state: TableState,
     /// Digest of the settings its documents depend on.

@@ -224,6 +224,25 @@ impl StateStore {
         self.forget(&self.id(&["attempt", &attempt.lock.to_string()])).await
     }
 
+    /// Forgets where the stream was: it begins anew.
+    pub async fn forget_checkpoint(&self) -> Result<()> {
+        self.forget(&self.id(&["checkpoint"])).await
+    }
+
+    /// Forgets the shape with which the documents of a table agree.
+    pub async fn forget_shape(&self, table: &str) -> Result<()> {
+        self.forget(&self.id(&["shape", table])).await
+    }
+
+    /// Has another process made a table new since this one read or wrote its state? It is to be read again.
+    pub async fn is_asked_for(&self, table: &str) -> Result<bool> {
+        let id = self.id(&["table", table]);
+        let Some((stored, revision)) = self.get::<TableRecord>(&id).await? else { return Ok(false) };
+        let known = self.remembered(&id).map(|revision| revision.seq_no);
+        let is_new = stored.record.state == record::TableState::New && stored.owner != self.owner;
+        Ok(is_new && known.is_some_and(|known| revision.is_some_and(|now| now.seq_no > known)))
+    }
+
     /// Removes a document; it may be gone already.
     async fn forget(&self, id: &str) -> Result<()> {
         let path = format!("/{}/_doc/{}", encode(&self.index), encode(id));

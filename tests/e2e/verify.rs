@@ -75,8 +75,8 @@ fn write_meanwhile(world: &World) -> (Arc<AtomicBool>, tokio::task::JoinHandle<u
                     n % 7
                 ),
             };
-            client.batch_execute(&sql).await.unwrap();
-            done += 1;
+            // A moved row may meet another one.
+            done += u64::from(client.batch_execute(&sql).await.is_ok());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         done
@@ -119,7 +119,7 @@ async fn plant(world: &World) -> BTreeSet<String> {
     world.os.call("DELETE", &format!("/{hashed}/_doc/{id}"), Value::Null).await;
     note("missing", &hashed, &id);
     let id = md5(10).await;
-    world.os.put_source(&hashed, &id, r#"{"id":10,"n":10}"#.into()).await;
+    world.os.put_source(&hashed, &id, r#"{"id":10,"n":-10}"#.into()).await;
     note("stale", &hashed, &id);
     let id = md5(999_999).await;
     world.os.put_source(&hashed, &id, r#"{"id":999999,"n":10}"#.into()).await;
@@ -244,7 +244,6 @@ async fn a_range_and_a_sample_are_parts_of_it() {
 
 async fn plant_in_t(world: &World) {
     let t = world.index("t");
-    world.sql("DELETE FROM t WHERE false").await;
     world.os.call("DELETE", &format!("/{t}/_doc/2024-02-10%7C40"), Value::Null).await;
     world.os.put_source(&t, "2024-03-01|5", r#"{"id":5,"day":"2024-03-01"}"#.into()).await;
 }

@@ -226,8 +226,7 @@ impl Comparison<'_> {
         mut each: impl FnMut(&Document, u64),
     ) -> Result<(), PipelineError> {
         let page = self.page.load(Ordering::Relaxed);
-        let listing = Documents::of(self.client, self.index, &scope.documents, page).await;
-        let mut listing = listing?;
+        let mut listing = Documents::of(self.client, self.index, &scope.documents, page);
         while let Some(page) = listing.next_page().await? {
             for document in &page {
                 each(document, self.digest(document.id.as_bytes(), document.source()));

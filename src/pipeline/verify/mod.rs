@@ -19,7 +19,7 @@
 
 mod compare;
 mod judge;
-mod scope;
+pub(super) mod scope;
 
 pub use judge::Kind;
 
@@ -254,6 +254,8 @@ impl<'a> Verifier<'a> {
             &index.properties,
         )
         .await?;
+        // Once is enough: what changes from now on is looked at by id.
+        self.client.refresh(&index.concrete).await?;
         self.progress.plan(number, &report.table, scopes.len(), 0, table.schema.estimated_rows);
         let mut verdict = Verdict::default();
         match self.options.sample {

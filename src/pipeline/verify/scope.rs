@@ -19,18 +19,18 @@ use tokio_postgres::Client;
 
 /// See the module.
 #[derive(Debug, PartialEq)]
-pub(super) struct Scope {
+pub(in crate::pipeline) struct Scope {
     /// SQL conditions of its rows, each read in a snapshot of its own; `None` is the whole table.
-    pub(super) rows: Vec<Option<String>>,
+    pub(in crate::pipeline) rows: Vec<Option<String>>,
     /// The query that finds its documents.
-    pub(super) documents: Value,
+    pub(in crate::pipeline) documents: Value,
 }
 
 /// Divides `table` for a comparison with an index of `properties`, as it is divided for reading.
 ///
 /// # Errors
 /// A range that the table, or its index, cannot be restricted to.
-pub(super) async fn scopes(
+pub(in crate::pipeline) async fn scopes(
     reader: &Client,
     table: &Table,
     configured: Option<Window>,
