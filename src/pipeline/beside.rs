@@ -194,6 +194,8 @@ impl Beside {
 
     async fn floor(&self, client: &Client) -> Result<Version, PipelineError> {
         let taken = floor::take_floor(&self.primary).await?;
+        // M8.
+        self.high.cover(taken.lsn).await;
         floor::wait_until_visible(client, taken.burned).await?;
         Ok(self.epochs.floor_version(taken.lsn)?)
     }

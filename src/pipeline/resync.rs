@@ -39,13 +39,18 @@ use crate::{
         self, Checkpoint, EpochRecord, Owner, Repair, SinkError, Source, StateStore, Stored, TableState,
         Versions,
     },
-    source::{self, replication::SystemIdentity},
+    source::{self, replication::SystemIdentity, slot},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 const POLL: Duration = Duration::from_secs(1);
+/// An instance that streamed a moment ago is about to come back.
+const COMES_BACK: Duration = Duration::from_secs(15);
 /// A checkpoint of another source that is younger was written by a process that lives.
 const STILL_WRITTEN: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
 
@@ -200,27 +205,31 @@ impl Request<'_> {
         progress: Arc<Progress>,
         stop: CancellationToken,
     ) -> Result<End, PipelineError> {
+        let mut streamed = Instant::now();
+        let mut live = self.is_live().await?;
+        while live && !self.is_done(marked).await? {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(End::Stopped),
+                () = tokio::time::sleep(POLL) => {}
+            }
+            if self.is_live().await? {
+                streamed = Instant::now();
+            }
+            // It lets go of the slot to begin a new session.
+            live = streamed.elapsed() < COMES_BACK;
+        }
+        if live {
+            return Ok(End::CaughtUp);
+        }
         // It is what a gap is answered with.
         let config = Arc::new(Config { on_gap: OnGap::Resync, ..Config::clone(config) });
-        let done = CancellationToken::new();
-        let running = run::run(config, progress, true, done.clone());
-        let mut running = std::pin::pin!(running);
-        let is_done = async {
-            while !self.is_done(marked).await? {
-                tokio::time::sleep(POLL).await;
-            }
-            Ok::<_, PipelineError>(())
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => {}
-            result = &mut running => return result,
-            result = is_done => result?,
-        }
-        let stopped = stop.is_cancelled();
-        done.cancel();
-        running.await?;
-        Ok(if stopped { End::Stopped } else { End::CaughtUp })
+        run::run(config, progress, true, stop).await
+    }
+
+    /// Does somebody stream?
+    async fn is_live(&self) -> Result<bool, PipelineError> {
+        Ok(slot::find(&self.control, &self.config.postgres.slot).await?.is_some_and(|slot| slot.active))
     }
 
     async fn is_done(&self, marked: &Marked) -> Result<bool, PipelineError> {

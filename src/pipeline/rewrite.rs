@@ -10,6 +10,7 @@ use super::{
 use crate::{
     lanes::{Action, Change, TableNo, WindowRows},
     model::{Snapshot, Version},
+    source::{self, floor},
 };
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
@@ -59,7 +60,8 @@ impl Beside {
         ids: &[Place<'_>],
     ) -> Result<(), PipelineError> {
         let table = self.tables.get(number);
-        let (mut known, mut hashed): (Vec<(Vec<u8>, &[u8])>, Vec<Place<'_>>) = (vec![], vec![]);
+        let mut known: Vec<(Vec<u8>, &[u8])> = vec![];
+        let mut hashed: Vec<Place<'_>> = vec![];
         for &(id, routing) in ids {
             match keys::plain_of_id(table, id) {
                 Some(plain) => known.push((plain.to_vec(), routing)),
@@ -70,6 +72,10 @@ impl Beside {
         if !hashed.is_empty() {
             let version = self.new_floor(client).await?;
             let plain = keys::plain_of_ids(client, table, hashed.iter().map(|(id, _)| *id)).await?;
+            // That a row is gone may be a commit that a crash or a failover takes back.
+            let end = source::position::log_end(&self.primary).await?.insert;
+            floor::wait_flushed_up_to(&self.primary, end).await?;
+            self.high.cover(end).await;
             for &(id, routing) in &hashed {
                 match plain.get(id) {
                     Some(plain) => known.push((plain.clone(), routing)),

@@ -1,7 +1,7 @@
 //! Guarantee 4: gaps are seen, and repaired or stopped on.
 
-use crate::support::{PATIENCE, World, connect, in_world, servers::Servers};
-use serde_json::Value;
+use crate::support::{PATIENCE, World, connect, in_world, in_world_on, servers::Servers};
+use serde_json::{Value, json};
 
 const T: &str =
     "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 2000) g";
@@ -154,6 +154,30 @@ async fn with_on_gap_stop_an_index_that_was_made_anew_ends_with_4_until_a_resync
         assert_eq!(world.start(&config, &["resync", "--table", "t"]).exit_code(PATIENCE).await, 0);
         world.assert_equal(&followed).await;
         world.catch_up(&config).await;
+    })
+    .await;
+}
+
+/// The uuid stays where an index that is closed is restored over.
+#[tokio::test]
+async fn an_index_that_was_restored_from_a_snapshot_is_read_again() {
+    in_world_on(Servers::private_opensearch(), T, async |world| {
+        let followed = [world.followed("t", &["id"])];
+        let pg2os = world.run(&followed);
+        pg2os.logs("live table=public.t").await;
+        let repository = world.servers.own_run().join("repo");
+        let repository = json!({"type": "fs", "settings": {"location": repository}});
+        world.os.call("PUT", "/_snapshot/backup", repository).await;
+        let index = format!("{}-000001", world.index("t"));
+        let only = json!({"indices": index, "include_global_state": false});
+        world.os.call("PUT", "/_snapshot/backup/first?wait_for_completion=true", only.clone()).await;
+        world.sql("UPDATE t SET n = 7 WHERE id < 50; DELETE FROM t WHERE id > 1990").await;
+        world.becomes_equal(&followed).await;
+        world.os.call("POST", &format!("/{index}/_close"), Value::Null).await;
+        world.os.call("POST", "/_snapshot/backup/first/_restore?wait_for_completion=true", only).await;
+        world.becomes_equal_within(PATIENCE * 3, &followed).await;
+        pg2os.logs("was restored from an older copy").await;
+        pg2os.stop().await;
     })
     .await;
 }

@@ -147,7 +147,7 @@ impl Comparison<'_> {
                 }
                 Some(_) => {}
                 None => {
-                    candidates.push(Candidate { id: id.to_vec(), routing: routing.to_vec(), plain: None })
+                    candidates.push(Candidate { id: id.to_vec(), routing: routing.to_vec(), plain: None });
                 }
             }
         })

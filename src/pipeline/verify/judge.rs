@@ -20,6 +20,7 @@ use crate::{
 };
 use std::{
     collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 use tokio_postgres::Client;
@@ -82,28 +83,35 @@ pub(super) struct Stream {
     pub(super) state: Option<StateStore>,
     pub(super) control: Client,
     pub(super) slot: String,
-    /// Did somebody stream when the command began?
-    pub(super) live: bool,
+    /// Does somebody stream?
+    pub(super) live: AtomicBool,
 }
 
 impl Stream {
-    /// Waits until everything up to `lsn` is in the indices; false where nobody streams.
+    /// Does somebody stream, as far as was seen?
+    pub(super) fn is_live(&self) -> bool {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything up to `lsn` is in the indices, for as long as somebody streams.
     ///
     /// # Errors
     /// One of the servers.
-    pub(super) async fn passed(&self, lsn: Lsn) -> Result<bool, PipelineError> {
-        let Some(state) = self.state.as_ref().filter(|_| self.live) else { return Ok(false) };
+    async fn passed(&self, lsn: Lsn) -> Result<(), PipelineError> {
+        let Some(state) = self.state.as_ref().filter(|_| self.is_live()) else { return Ok(()) };
         let (mut told, mut seen) = (Instant::now(), Instant::now());
         loop {
             let at = state.checkpoint().await?.map_or(Lsn::ZERO, |stored| stored.record.lsn);
             if at >= lsn {
-                return Ok(true);
+                return Ok(());
             }
             let slot = slot::find(&self.control, &self.slot).await?;
             if slot.is_some_and(|slot| slot.active) {
                 seen = Instant::now();
             } else if seen.elapsed() > COMES_BACK {
-                return Ok(false);
+                tracing::warn!("nobody streams any more: what the slot has not sent counts as behind");
+                self.live.store(false, Ordering::Relaxed);
+                return Ok(());
             }
             if told.elapsed() > TELL_EVERY {
                 told = Instant::now();
@@ -183,7 +191,9 @@ impl Comparison<'_> {
             let ids: Vec<(&str, &str)> = ids.iter().map(|(id, routing)| (&**id, &**routing)).collect();
             let documents = self.client.documents(self.index, &ids).await?;
             for (look, (candidate, document)) in looks.iter_mut().zip(chunk.iter().zip(documents)) {
-                look.document = document.map(|d| (self.digest(&candidate.id, d.source()), d.version));
+                // Of two routings to one shard, the last one counts.
+                let here = document.filter(|d| d.routing.as_bytes() == candidate.routing);
+                look.document = here.map(|d| (self.digest(&candidate.id, d.source()), d.version));
             }
         }
         Ok(looks)

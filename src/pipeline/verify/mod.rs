@@ -50,7 +50,10 @@ use scope::Scope;
 use serde::Serialize;
 use std::{
     collections::HashSet,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
 };
 use tokio_postgres::Client;
 
@@ -207,7 +210,7 @@ impl<'a> Verifier<'a> {
             );
         }
         let reader = source::sql::connect(&config.postgres, None, &name).await?;
-        let stream = Stream { state, control, slot, live };
+        let stream = Stream { state, control, slot, live: AtomicBool::new(live) };
         Ok(Verifier {
             config,
             options,
@@ -232,20 +235,11 @@ impl<'a> Verifier<'a> {
             index: index.name.clone(),
             ..TableReport::default()
         };
-        if self.stream.live && *filled != TableState::Live {
+        if self.stream.is_live() && *filled != TableState::Live {
             report.note = Some("it is being filled: verify it when it is live (`pg2os status`)".to_owned());
             return Ok((report, vec![]));
         }
-        let comparison = Comparison {
-            reader: &self.reader,
-            client: &self.client,
-            table,
-            number,
-            index: &index.concrete,
-            max_document_bytes: self.config.bulk.max_document_bytes,
-            progress: &self.progress,
-            page: AtomicUsize::new(PAGE),
-        };
+        let comparison = self.comparison(number);
         let scopes = scope::scopes(
             &self.reader,
             table,
@@ -261,7 +255,9 @@ impl<'a> Verifier<'a> {
         match self.options.sample {
             Some(sample) => {
                 let candidates = comparison.sample(&scopes, sample).await?;
-                (report.rows, report.documents) = (sample, sample);
+                // Only rows are known with their keys.
+                report.rows = candidates.iter().filter(|c| c.plain.is_some()).count() as u64;
+                report.documents = candidates.len() as u64 - report.rows;
                 verdict = comparison.judge(candidates, &self.stream).await?;
             }
             None => {
@@ -282,12 +278,25 @@ impl<'a> Verifier<'a> {
         let mut seen = HashSet::new();
         verdict.differ.retain(|(candidate, ..)| seen.insert(candidate.place()));
         report.moving += verdict.moving;
-        if !verdict.differ.is_empty() && !self.stream.live && self.is_behind(number).await? {
+        if !verdict.differ.is_empty() && !self.stream.is_live() && self.is_behind(number).await? {
             report.behind = verdict.differ.len() as u64;
             return Ok((report, vec![]));
         }
         let differences = self.differences(number, verdict, &mut report).await?;
         Ok((report, differences))
+    }
+
+    fn comparison(&self, number: TableNo) -> Comparison<'_> {
+        Comparison {
+            reader: &self.reader,
+            client: &self.client,
+            table: self.tables.get(number),
+            number,
+            index: &self.indices[usize::from(number.0)].0.concrete,
+            max_document_bytes: self.config.bulk.max_document_bytes,
+            progress: &self.progress,
+            page: AtomicUsize::new(PAGE),
+        }
     }
 
     /// Compares one scope; what differs is added to `verdict`.
@@ -354,18 +363,7 @@ impl<'a> Verifier<'a> {
             let candidates: Vec<Candidate> =
                 verdict.differ.iter().map(|(candidate, ..)| candidate.clone()).collect();
             self.rewrite(number, &candidates).await?;
-            let table = self.tables.get(number);
-            let (index, _) = &self.indices[usize::from(number.0)];
-            let comparison = Comparison {
-                reader: &self.reader,
-                client: &self.client,
-                table,
-                number,
-                index: &index.concrete,
-                max_document_bytes: self.config.bulk.max_document_bytes,
-                progress: &self.progress,
-                page: AtomicUsize::new(PAGE),
-            };
+            let comparison = self.comparison(number);
             stay.clear();
             for chunk in candidates.chunks(JUDGED) {
                 let judged = comparison.judge(chunk.to_vec(), &self.stream).await?;
