@@ -6,11 +6,13 @@ pub mod dead_letters;
 pub mod exit;
 pub mod log;
 pub mod progress;
+pub mod resync;
 pub mod run;
 pub mod signal;
 pub mod status;
+pub mod verify;
 
-use crate::config::{Loaded, Sources, TableFlags, load};
+use crate::config::{Config, Loaded, Sources, TableFlags, load};
 use clap::{Args, Parser, Subcommand};
 use exit::{Exit, Failure};
 use std::path::PathBuf;
@@ -66,6 +68,27 @@ Examples:
   pg2os --config shop.yaml dead-letters retry               all of them, once the cause is cured
   pg2os --config shop.yaml dead-letters drop --all";
 
+const VERIFY_EXAMPLES: &str = "\
+Compares rows with documents, beside a live `run` or alone. Differences are looked at again once the stream has
+passed them, so what is only on its way does not count. Ends with 3 when something differs. Every id is in --json,
+one line each, with a line for each table at the end.
+
+Examples:
+  pg2os --config shop.yaml verify
+  pg2os --config shop.yaml verify --table public.events --from -30d --json
+  pg2os --config shop.yaml verify --sample 1000             a quick look at some rows and documents of each table
+  pg2os --config shop.yaml verify --repair                  ends with 0 when all differences are repaired";
+
+const RESYNC_EXAMPLES: &str = "\
+Whole tables are read again by the process that streams, beside the stream, and documents without a row are swept;
+where none streams, by this command, which then catches up and ends. A range is written beside it. Interrupted, what was
+asked of whole tables stays asked: the next `run` does it.
+
+Examples:
+  pg2os --config shop.yaml resync --table public.events
+  pg2os --config shop.yaml resync --table public.events --from 2024-01-01 --to 2024-02-01
+  pg2os --config shop.yaml resync --accept-source           the database was restored or replaced on purpose";
+
 const CONFIG_EXAMPLES: &str = "\
 Examples:
   pg2os --config shop.yaml config                         ends with 2 and all problems where there are any
@@ -117,6 +140,26 @@ pub enum Command {
         #[command(flatten)]
         args: status::StatusArgs,
         /// A table without a file.
+        #[command(flatten)]
+        table: TableArgs,
+    },
+    /// Read tables again, beside the stream or alone
+    #[command(after_help = RESYNC_EXAMPLES)]
+    Resync {
+        /// Its flags.
+        #[command(flatten)]
+        args: resync::ResyncArgs,
+        /// A table without a file, or the tables to read.
+        #[command(flatten)]
+        table: TableArgs,
+    },
+    /// Compare rows with documents, and repair what differs
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify {
+        /// Its flags.
+        #[command(flatten)]
+        args: verify::VerifyArgs,
+        /// A table without a file, or the tables to compare.
         #[command(flatten)]
         table: TableArgs,
     },
@@ -189,15 +232,30 @@ impl Cli {
             Command::DeadLetters { command, table } => {
                 block_on(dead_letters::run(read(table, false)?.config, command))
             }
+            Command::Resync { mut args, table } => {
+                args.tables.clone_from(&table.table);
+                let config = read(table, true)?.config;
+                select(&config, &args.tables)?;
+                block_on(resync::run(config, args))
+            }
+            Command::Verify { args, table } => {
+                let tables = table.table.clone();
+                let config = select(&read(table, true)?.config, &tables)?;
+                block_on(verify::run(config, args))
+            }
             Command::Backfill { mut args, table } => {
                 args.tables.clone_from(&table.table);
                 let config = read(table, true)?.config;
-                // A wrong name is told before anything is dialled.
-                config.select(&args.tables).map_err(|p| Failure::new(Exit::Usage, p.to_string()))?;
+                select(&config, &args.tables)?;
                 block_on(backfill::run(config, args))
             }
         }
     }
+}
+
+/// The configuration with these tables only, all where none is named; a wrong name is told before anything is dialled.
+fn select(config: &Config, tables: &[String]) -> Result<Config, Failure> {
+    config.select(tables).map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))
 }
 
 /// Runs a command on two threads: the work is waiting, and OpenSearch is the limit.

@@ -96,7 +96,7 @@ impl View {
             None if finished || last || self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
                 if !tables.is_empty() && (filling || finished) {
-                    tracing::info!("{}", self.line(&tables));
+                    tracing::info!("{}", self.line(progress.doing(), &tables));
                 }
                 if let Some(stream) = progress.stream() {
                     tracing::info!(
@@ -141,7 +141,7 @@ impl View {
     }
 
     /// All tables on one line: windows, rows, rates, remaining time.
-    fn line(&self, tables: &[TableProgress]) -> String {
+    fn line(&self, doing: &str, tables: &[TableProgress]) -> String {
         let sum = |field: fn(&TableProgress) -> u64| tables.iter().map(field).sum::<u64>();
         let (rows, bytes) = (sum(|t| t.rows), sum(|t| t.bytes));
         let (done, windows) = (sum(|t| t.done as u64), sum(|t| t.windows as u64));
@@ -160,7 +160,7 @@ impl View {
         let unfinished =
             if unfinished.is_empty() { String::new() } else { format!(" ({})", unfinished.join(", ")) };
         format!(
-            "backfill: {done} of {windows} windows{unfinished}, {} rows, {:.0} rows/s, {}/s{remaining}",
+            "{doing}: {done} of {windows} windows{unfinished}, {} rows, {:.0} rows/s, {}/s{remaining}",
             HumanCount(rows),
             rows as f64 / seconds,
             HumanBytes((bytes as f64 / seconds) as u64)

@@ -1,6 +1,7 @@
 //! Rows to ids, documents and mappings. Pure functions of values; one path for windows, stream and lookups (G7).
 
 mod array;
+mod canonical;
 mod composite;
 mod document;
 mod duplicates;
@@ -17,6 +18,7 @@ mod text;
 mod time;
 mod types;
 
+pub use canonical::write_canonical;
 pub use document::Refusal;
 pub use id::{MissingKey, key_of_plain, plain_of_key};
 pub use mapping::{BadField, properties};

@@ -2,43 +2,40 @@
 //!
 //! **M9**: rows are read at a floor and written; then, after the horizon and at a new floor, their keys are read again, and
 //! documents of rows that are gone by then are deleted just below that floor. So it needs no coordination with whoever
-//! streams.
+//! streams. What a writer leaves that ends in between, the next one looks at: see `attempts`.
 
 use super::{
+    attempts::Attempts,
     bootstrap::Work,
     deliver::Deliverer,
     error::PipelineError,
     high::HighMark,
+    keys,
     letters::Letters,
     lookups::Lookups,
     prepare::{self, Prepared},
     progress::Progress,
-    reading::{self, WindowReading},
+    reading::WindowReading,
     schemas, session,
-    tables::{Table, Tables},
+    tables::Tables,
 };
 use crate::{
     ack::Tracker,
     config::Config,
-    decode::CopyDecoder,
-    lanes::{Action, Change, Lanes, TableNo, Target, WindowRows},
-    map::{IdBuffers, TablePlan, key_of_plain},
-    model::{Epochs, Lsn, ORDINAL_HELD, Snapshot, Version},
+    lanes::{Lanes, TableNo, Target, WindowRows},
+    map::IdBuffers,
+    model::{Epochs, Lsn, ORDINAL_HELD, Version},
     sink::{self, DeadLetters, StateStore},
-    source::{self, copy, floor, lookup, replication::SystemIdentity, server},
+    source::{self, floor, replication::SystemIdentity, server},
 };
-use futures_util::StreamExt;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, atomic::AtomicU64},
     time::Instant,
 };
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use tokio_util::sync::{CancellationToken, DropGuard};
-
-/// Keys of one query.
-const KEYS: usize = 500;
 
 /// See the module.
 pub(super) struct Beside {
@@ -47,11 +44,13 @@ pub(super) struct Beside {
     pub(super) state: Arc<StateStore>,
     pub(super) tables: Arc<Tables>,
     pub(super) progress: Arc<Progress>,
-    lanes: Arc<Lanes>,
+    pub(super) client: sink::Client,
+    pub(super) lanes: Arc<Lanes>,
     epochs: Epochs,
-    high: Arc<HighMark>,
-    /// Of the floor at which rows are read first.
-    version: Version,
+    pub(super) high: Arc<HighMark>,
+    pub(super) attempts: Attempts,
+    /// Of the floor at which windows are read first.
+    pub(super) version: Version,
     application_name: String,
     _lanes_end: DropGuard,
 }
@@ -90,7 +89,7 @@ impl Beside {
         let deliverer = Arc::new(Deliverer {
             lanes: lanes.clone(),
             tables: tables.clone(),
-            client,
+            client: client.clone(),
             letters,
             lookups: Lookups::new(&config, None, name.clone(), tables.clone()),
             require_alias: indices.iter().all(|index| index.is_alias),
@@ -107,22 +106,24 @@ impl Beside {
             let (deliverer, end) = (deliverer.clone(), end.clone());
             tasks.spawn(async move { deliverer.run(lane, &end).await });
         }
-        let taken = floor::take_floor(&primary).await?;
-        floor::wait_until_visible(&primary, taken.burned).await?;
-        let version = epochs.floor_version(taken.lsn)?;
-        let writer = Beside {
+        let names = tables.iter().map(|table| table.schema.name.to_string()).collect();
+        let attempts = Attempts::begin(&primary, state.clone(), names).await?;
+        let mut writer = Beside {
             config,
             primary,
             state,
             tables,
             progress,
+            client: client.clone(),
             lanes,
             epochs,
             high,
-            version,
+            attempts,
+            version: Version(0),
             application_name: name,
             _lanes_end: end.drop_guard(),
         };
+        writer.version = writer.new_floor(&writer.primary).await?;
         Ok((writer, work, tasks))
     }
 
@@ -151,7 +152,7 @@ impl Beside {
             table,
             number,
             predicate: predicate.clone(),
-            label: label.clone(),
+            label,
             lanes: &self.lanes,
             progress: &self.progress,
             max_document_bytes: self.config.bulk.max_document_bytes,
@@ -163,57 +164,17 @@ impl Beside {
         rows.answered().await;
 
         let again = self.again(client).await?;
-        let keys = KeyPlan::new(table)?;
         let mut present = HashSet::new();
-        let filter = table.schema.row_filter.as_deref();
-        let sql = copy::copy_sql(&table.schema, &keys.names, filter, predicate.as_deref());
-        floor::snapshot(client).await?;
-        let mut lines = Box::pin(copy::read(client, &sql).await?);
-        let mut reader = RowReader::default();
-        while let Some(line) = lines.next().await {
-            let ids = reader.ids(&keys.plan, &line?, keys.names.len());
-            let ids = ids.map_err(|what| bad(table, &label, what))?;
+        keys::list(client, table, predicate.as_deref(), |ids| {
             present.insert(place(&table.target, &ids.plain, &ids.routing));
-        }
-        client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
+        })
+        .await?;
         // What is not in the window any more may have moved to another one, or to another shard.
         let missing: Vec<_> = written
             .iter()
             .filter(|(plain, routing)| !present.contains(&place(&table.target, plain, routing)))
             .collect();
         self.delete_gone(client, table, &missing, again).await
-    }
-
-    /// Reads the rows of `table` with these plain ids and makes their documents so; documents under these ids and routings
-    /// that have no row are deleted.
-    ///
-    /// # Errors
-    /// As for [`Beside::fill`].
-    pub(super) async fn rewrite(
-        &self,
-        client: &Client,
-        number: TableNo,
-        documents: &[(&[u8], &[u8])],
-    ) -> Result<(), PipelineError> {
-        let table = self.tables.get(number);
-        for chunk in documents.chunks(KEYS) {
-            let predicate = lookup::key_predicate(&table.schema, &table.spec.id, &values(chunk, table))?;
-            let rows = self.begin(client).await?;
-            let reading = WindowReading {
-                table,
-                number,
-                predicate: Some(predicate),
-                label: "of some keys".to_owned(),
-                lanes: &self.lanes,
-                progress: &self.progress,
-                max_document_bytes: self.config.bulk.max_document_bytes,
-            };
-            reading.copy(client, &rows, |_| ()).await?;
-            client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
-            rows.answered().await;
-        }
-        let again = self.again(client).await?;
-        self.delete_gone(client, table, documents, again).await
     }
 
     /// Begins a reading: a snapshot that sees the floor, of which nothing can be lost, and which **M7** covers.
@@ -224,73 +185,33 @@ impl Beside {
         Ok(WindowRows::new(read.snapshot, self.version))
     }
 
+    /// The version of a floor to write at, which is durable; what `client` reads from now on sees it.
+    pub(super) async fn new_floor(&self, client: &Client) -> Result<Version, PipelineError> {
+        let version = self.floor(client).await?;
+        self.attempts.note(version).await?;
+        Ok(version)
+    }
+
+    async fn floor(&self, client: &Client) -> Result<Version, PipelineError> {
+        let taken = floor::take_floor(&self.primary).await?;
+        // M8.
+        self.high.cover(taken.lsn).await;
+        floor::wait_until_visible(client, taken.burned).await?;
+        Ok(self.epochs.floor_version(taken.lsn)?)
+    }
+
     /// The new floor, after the horizon; what `client` reads from now on sees it.
-    async fn again(&self, client: &Client) -> Result<Version, PipelineError> {
+    pub(super) async fn again(&self, client: &Client) -> Result<Version, PipelineError> {
         while let Some(until) = self.lanes.doubtful_until(Instant::now()) {
             tracing::info!("waiting until no request of this process can be executed late any more");
             tokio::time::sleep_until(until.into()).await;
         }
-        let again = floor::take_floor(&self.primary).await?;
-        floor::wait_until_visible(client, again.burned).await?;
-        Ok(self.epochs.floor_version(again.lsn)?)
-    }
-
-    /// Deletes those of `documents` (plain id and routing) that have no row, and moves those that are routed to another
-    /// shard since, at `version`.
-    async fn delete_gone(
-        &self,
-        client: &Client,
-        table: &Table,
-        documents: &[(&[u8], &[u8])],
-        version: Version,
-    ) -> Result<(), PipelineError> {
-        let (schema, target, plan) = (&table.schema, &table.target, &table.plan);
-        let columns: Vec<&str> = schema.columns.iter().map(|c| c.name.as_str()).collect();
-        let actions = WindowRows::new(Snapshot::of_everything(), version);
-        let (mut reader, mut id, mut document) = (RowReader::default(), vec![], vec![]);
-        let wrong = |what: String| bad(table, "of some keys", what);
-        for chunk in documents.chunks(KEYS) {
-            let (wanted, filter) = (values(chunk, table), schema.row_filter.as_deref());
-            let sql = lookup::lookup_sql(schema, &columns, &table.spec.id, filter, &wanted)?;
-            let mut current = HashMap::new();
-            let found = lookup::lookup(client, &sql).await?;
-            // A row may be gone by a commit that a failover takes back.
-            self.high.cover(found.read.lsn).await;
-            for line in found.rows {
-                let ids = reader.ids(plan, &line, columns.len()).map_err(wrong)?;
-                current.insert(ids.plain.clone(), (ids.routing.clone(), line));
-            }
-            for &(plain_id, routing) in chunk {
-                let now = current.get(plain_id);
-                if now.is_some_and(|(now, _)| now == routing) {
-                    continue;
-                }
-                plan.id_of_plain(plain_id, &mut id);
-                // Above every commit that the lookup sees, and below the row that may now be routed to the same shard.
-                let gone = if now.is_some() { version.below() } else { version };
-                let delete =
-                    Action { target, id: &id, plain_id, routing, version: gone, change: Change::Delete };
-                reading::queue(&self.lanes, &delete, &actions).await;
-                let Some((routing, line)) = now else { continue };
-                let row = reader.decoder.decode(line, columns.len()).map_err(|e| wrong(e.to_string()))?;
-                document.clear();
-                let most = self.config.bulk.max_document_bytes;
-                let refusal = plan.write_fitting_document(&row, most, &mut document).err();
-                let change = match &refusal {
-                    None => Change::Index(&document),
-                    Some(reason) => Change::Refused { reason, document: &document },
-                };
-                let index = Action { target, id: &id, plain_id, routing, version, change };
-                reading::queue(&self.lanes, &index, &actions).await;
-            }
-        }
-        actions.answered().await;
-        Ok(())
+        self.floor(client).await
     }
 }
 
 /// The source's identity without a replication connection, which only a stream needs.
-async fn identity_of(control: &Client) -> Result<SystemIdentity, PipelineError> {
+pub(super) async fn identity_of(control: &Client) -> Result<SystemIdentity, PipelineError> {
     let facts = server::server_facts(control).await?;
     let Some(system_id) = facts.system_identifier else {
         return Err(PipelineError::Configuration(format!(
@@ -305,46 +226,6 @@ async fn identity_of(control: &Client) -> Result<SystemIdentity, PipelineError> 
         flush: Lsn::ZERO,
         database: facts.database,
     })
-}
-
-/// How rows that are read with their key columns only become ids.
-struct KeyPlan<'a> {
-    names: Vec<&'a str>,
-    plan: TablePlan,
-}
-
-impl<'a> KeyPlan<'a> {
-    fn new(table: &'a Table) -> Result<Self, PipelineError> {
-        let schema = &table.schema;
-        let is_key = |name: &String| table.spec.key_columns().any(|key| key == name);
-        let columns: Vec<_> = schema.columns.iter().filter(|c| is_key(&c.name)).collect();
-        let typed: Vec<_> = columns.iter().map(|c| (c.name.clone(), c.column_type.clone())).collect();
-        let plan = TablePlan::new(&table.spec, schema.oid, &typed)
-            .map_err(|missing| PipelineError::id_column(&schema.name.to_string(), &missing))?;
-        Ok(KeyPlan { names: columns.iter().map(|c| c.name.as_str()).collect(), plan })
-    }
-}
-
-fn bad(table: &Table, label: &str, what: String) -> PipelineError {
-    PipelineError::Row { table: table.schema.name.to_string(), window: label.to_owned(), what }
-}
-
-#[derive(Default)]
-struct RowReader {
-    decoder: CopyDecoder,
-    ids: IdBuffers,
-}
-
-impl RowReader {
-    fn ids(&mut self, plan: &TablePlan, line: &[u8], columns: usize) -> Result<&IdBuffers, String> {
-        let row = self.decoder.decode(line, columns).map_err(|error| error.to_string())?;
-        plan.write_id(&row, &mut self.ids).map_err(|_| "a key column is missing".to_owned())?;
-        Ok(&self.ids)
-    }
-}
-
-fn values(documents: &[(&[u8], &[u8])], table: &Table) -> Vec<Vec<Option<String>>> {
-    documents.iter().filter_map(|(plain, _)| key_of_plain(plain, table.spec.id.len())).collect()
 }
 
 /// Stands for an id and its routing.

@@ -10,6 +10,7 @@
 //!          └─ checkpoint:     tracker → state document → reader
 //! ```
 
+mod attempts;
 mod beside;
 pub mod bootstrap;
 mod checkpoint;
@@ -20,6 +21,7 @@ pub mod high;
 pub mod intake;
 pub mod intake_error;
 pub mod journal;
+mod keys;
 mod lease;
 pub mod letters;
 pub mod lookups;
@@ -38,7 +40,9 @@ mod relations;
 mod renamed;
 mod requests;
 pub mod resume;
+pub mod resync;
 pub mod retry;
+mod rewrite;
 pub mod run;
 mod schema_change;
 pub mod schemas;
@@ -46,6 +50,8 @@ pub mod session;
 pub mod snapshots;
 pub mod status;
 pub mod tables;
+mod target_watch;
+pub mod verify;
 mod waiting;
 mod watch;
 pub mod windows;

@@ -51,10 +51,14 @@ pub async fn backfill(
         tokio::select! {
             window = windows.join_next() => match window {
                 Some(result) => result.map_err(|_| PipelineError::Ended("a window reader"))??,
-                None => return Ok(()),
+                None => break,
             },
             Some(result) = lanes.join_next() => return Err(ended(result, "a lane")),
         }
+    }
+    tokio::select! {
+        result = job.writer.finish() => result,
+        Some(result) = lanes.join_next() => Err(ended(result, "a lane")),
     }
 }
 

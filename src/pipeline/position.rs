@@ -95,7 +95,7 @@ pub fn foreign(checkpoint: &Checkpoint, server: &SystemIdentity) -> Option<Strin
         format!(
             "the indices were filled from database {} of cluster {}, but this is database {} of cluster {}: it may be \
              another server, or two pipelines with one name; give this one its own `name` and state, or, if the source \
-             was replaced on purpose, remove the pipeline's documents from the state index",
+             was replaced on purpose, run `pg2os resync --accept-source`",
             checkpoint.database, checkpoint.system_identifier, server.database, server.system_id
         )
     })

@@ -5,16 +5,16 @@ use super::{
     error::PipelineError,
     fields, renamed,
     schemas::spec_of,
-    tables::{Table, Tables},
+    tables::{Copy, Table, Tables},
 };
 use crate::{
-    config::{self, Config},
+    config::{self, Config, OnGap},
     lanes::{TableNo, Target},
     map::{is_vector, properties, spark_advice},
     model::{Epochs, TableSchema, Version},
     sink::{
         self, Client, EpochRecord, IndexDefinition, Owner, SinkError, StateStore, TableRecord, TableState,
-        Versions,
+        Versions, is_other_copy,
     },
     source::replication::SystemIdentity,
 };
@@ -83,6 +83,16 @@ pub async fn tables(
         {
             tracing::warn!(index = index.concrete, table = name, "{}: {advice}", configured.place);
         }
+        table.copy = Copy { uuid: index.uuid.clone(), history: client.history(&index.concrete).await? };
+        if let Some(other) = stored.as_ref().and_then(|record| other_copy(record, &table.copy))
+            && config.on_gap == OnGap::Stop
+        {
+            return Err(PipelineError::Gap(format!(
+                "index {} of table {name} {other}; on_gap is `stop`: run `pg2os resync --table {name}`, or set \
+                 on_gap: resync to have it read again beside the stream",
+                index.concrete
+            )));
+        }
         let record = table_record(client, state, stored, &index, &table).await?;
         tables.push(table);
         let (window, append_only) = (configured.window.clone(), configured.append_only);
@@ -142,6 +152,7 @@ async fn table_record(
         table: name.clone(),
         index: index.name.clone(),
         index_uuid: index.uuid.clone(),
+        index_history: table.copy.history.clone(),
         state: TableState::New,
         digest: digest.clone(),
         sweep,
@@ -163,12 +174,8 @@ async fn table_record(
         state.write_table(&record).await?;
         return Ok(record);
     };
-    if record.index_uuid != index.uuid {
-        tracing::warn!(
-            table = name,
-            index = index.name,
-            "the index was made anew since; the table is read again"
-        );
+    if let Some(other) = other_copy(&record, &table.copy) {
+        tracing::warn!(table = name, index = index.name, "the index {other}; the table is read again");
         return Ok(new(has_documents(client, index).await?));
     }
     if record.digest != digest {
@@ -178,7 +185,21 @@ async fn table_record(
         );
         return Ok(new(true));
     }
+    if record.index_history.is_none() && table.copy.history.is_some() {
+        let record = TableRecord { index_history: table.copy.history.clone(), ..record };
+        state.write_table(&record).await?;
+        return Ok(record);
+    }
     Ok(record)
+}
+
+/// What happened to an index since its table was filled, in words (G4); `None` where it is the same.
+fn other_copy(record: &TableRecord, now: &Copy) -> Option<&'static str> {
+    if record.index_uuid != now.uuid {
+        return Some("was deleted or made anew since it was filled");
+    }
+    let restored = is_other_copy(record.index_history.as_deref()?, now.history.as_deref()?);
+    restored.then_some("was restored from an older copy since it was filled")
 }
 
 /// Notes of tables that are not configured any more that nothing follows them: should one be configured again, what

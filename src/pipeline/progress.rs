@@ -9,7 +9,7 @@ use crate::{
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -19,6 +19,7 @@ use std::{
 pub struct Progress {
     actions: AtomicU64,
     dead_letters: AtomicU64,
+    doing: OnceLock<&'static str>,
     shared: Mutex<Shared>,
 }
 
@@ -63,6 +64,16 @@ pub struct StreamProgress {
 }
 
 impl Progress {
+    /// Of work that is called otherwise than backfill.
+    pub fn of(doing: &'static str) -> Self {
+        Progress { doing: OnceLock::from(doing), ..Progress::default() }
+    }
+
+    /// What the work is called.
+    pub fn doing(&self) -> &'static str {
+        self.doing.get().unwrap_or(&"backfill")
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }

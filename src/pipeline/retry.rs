@@ -58,6 +58,7 @@ pub async fn retry(config: Arc<Config>, letters: &[StoredLetter]) -> Result<usiz
                 documents.iter().map(|(id, routing)| (id.as_slice(), routing.as_slice())).collect();
             writer.rewrite(&client, *no, &documents).await?;
         }
+        writer.finish().await?;
         Ok(unknown)
     };
     tokio::select! {

@@ -19,6 +19,7 @@ use super::{
     reader::{Reader, ReaderError, StreamState},
     requests::RequestHandler,
     tables::Tables,
+    target_watch::{self, TargetWatch},
     watch::Watch,
 };
 use crate::{
@@ -213,7 +214,8 @@ impl Session {
             known: self.shapes,
             looked: looked.clone(),
         };
-        let mut watching = AbortOnDrop::spawn(watch.run());
+        let target = TargetWatch { client: self.client, state: state.clone(), tables: self.tables.clone() };
+        let mut watching = AbortOnDrop::spawn(target_watch::both(watch, target));
         let mut again = vec![];
         // Once no other process can begin a request any more, what it left is known better.
         let others_done = self.others_until.map(|until| until - self.config.limits.late_request_horizon);

@@ -14,6 +14,15 @@ use serde_json::{Map, Value};
 /// TRUNCATEs of a table that are remembered.
 const TRUNCATES: usize = 100;
 
+/// A copy of an index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Copy {
+    /// `uuid` of the index.
+    pub uuid: String,
+    /// Histories of its shards, where they are known.
+    pub history: Option<String>,
+}
+
 /// One table of the session.
 #[derive(Debug)]
 pub struct Table {
@@ -39,6 +48,8 @@ pub struct Table {
     pub on_schema_change: OnSchemaChange,
     /// Commits below it do not matter: the table is about to be read anew, at a floor above.
     pub read_above: Lsn,
+    /// Which copy of its index the session began with.
+    pub copy: Copy,
     /// Transactions whose TRUNCATE of the table came through the stream, the latest of them.
     truncates: Mutex<Vec<Xid>>,
 }
@@ -67,6 +78,7 @@ impl Table {
             overrides: Map::new(),
             on_schema_change: OnSchemaChange::Resync,
             read_above: Lsn::ZERO,
+            copy: Copy::default(),
             truncates: Mutex::default(),
         })
     }

@@ -294,8 +294,7 @@ impl Client {
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > ANSWER_BYTES {
-                let detail = format!("an answer of more than {ANSWER_BYTES} bytes");
-                return Err(SinkError::NoAnswer { url: url.to_owned(), detail });
+                return Err(SinkError::TooLong { url: url.to_owned(), limit: ANSWER_BYTES });
             }
             body.extend_from_slice(&chunk);
         }

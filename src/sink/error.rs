@@ -44,6 +44,14 @@ pub enum SinkError {
         /// What the system says.
         detail: String,
     },
+    /// The answer is longer than the memory that is kept for one.
+    #[error("OpenSearch at {url} answers with more than {limit} bytes at once")]
+    TooLong {
+        /// The URL.
+        url: String,
+        /// The most that is taken.
+        limit: usize,
+    },
     /// 401.
     #[error(
         "OpenSearch at {url} refuses the credentials (HTTP 401: {reason}); check `opensearch.username` and `opensearch.password_file`"
@@ -195,6 +203,7 @@ impl SinkError {
         match self {
             Unreachable { .. }
             | NoAnswer { .. }
+            | TooLong { .. }
             | Busy { .. }
             | NotOpenSearchAnswer { .. }
             | DeadLetter { .. }

@@ -97,6 +97,24 @@ impl Client {
         }))
     }
 
+    /// The uuid of the index that `name` stands for; of several, that of the write index. `None` where there is none.
+    pub async fn uuid(&self, name: &str) -> Result<Option<String>> {
+        #[derive(Deserialize)]
+        struct Only {
+            settings: BTreeMap<String, String>,
+        }
+        let path = format!("/{}/_settings/index.uuid?flat_settings=true", encode(name));
+        let found = match self.call::<BTreeMap<String, Only>>(Request::get(path)).await {
+            Err(error) if error.is_refusal("index_not_found_exception") => return Ok(None),
+            found => found?,
+        };
+        let found_one = found.len() == 1;
+        match found.into_values().next() {
+            Some(mut only) if found_one => Ok(only.settings.remove("index.uuid")),
+            _ => Ok(self.find_index(name).await?.map(|index| index.uuid)),
+        }
+    }
+
     /// The index behind `name`: the one that is there, as it is, or a new one, `name-000001` behind the alias `name`.
     ///
     /// It belongs to `owner` from then on; an index of another owner is a configuration error.

@@ -5,8 +5,10 @@ mod cause;
 mod client;
 mod connect;
 mod dead_letter;
+mod documents;
 mod error;
 mod fields;
+mod history;
 mod index;
 mod letters;
 mod outcome;
@@ -17,14 +19,16 @@ mod versions;
 
 pub use client::{Client, Info};
 pub use dead_letter::{ActionKind, DeadLetter, DeadLetters};
+pub use documents::{Document, Documents};
 pub use error::{Class, Result, SinkError};
 pub use fields::Extension;
+pub use history::is_other_copy;
 pub use index::{Index, IndexDefinition, Owner, Source};
 pub use letters::{LetterError, LetterOf, StoredLetter};
 pub use outcome::{Answer, BULK_PARAMETERS, Outcome, read_bulk_answer};
 pub use record::{
-    Checkpoint, EpochRecord, Floor, High, Repair, ShapeRecord, StoppedHigh, Stored, TableRecord, TableState,
-    WindowRecord, WindowState,
+    AttemptRecord, Checkpoint, EpochRecord, Floor, High, Repair, ShapeRecord, StoppedHigh, Stored,
+    TableRecord, TableState, WindowRecord, WindowState,
 };
 pub use state::StateStore;
 pub use versions::{Listed, Versions};

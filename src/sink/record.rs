@@ -4,7 +4,7 @@
 //! refuse newer.
 
 use super::error::{Result, SinkError};
-use crate::model::{Epochs, Lsn, TableShape};
+use crate::model::{Epochs, Lsn, TableShape, Version};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -126,6 +126,10 @@ pub struct TableRecord {
     pub index: String,
     /// `uuid` of the index: another one means that it was made anew.
     pub index_uuid: String,
+    /// Histories of its shards, as [`Client::history`](super::Client::history) gives them: another one means that an older
+    /// copy was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_history: Option<String>,
     /// State.
     pub state: TableState,
     /// Digest of the settings its documents depend on.
@@ -188,6 +192,21 @@ pub struct WindowRecord {
     pub rows: u64,
     /// Floor it was read at.
     pub floor: Floor,
+}
+
+/// A writer beside the live process that has written, and has not looked yet whether the rows are still there (**M9**).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// PostgreSQL's advisory lock that its process holds: whoever gets it knows that the process is gone. Names the document.
+    pub lock: i64,
+    /// Qualified tables that it may write.
+    pub tables: Vec<String>,
+    /// The versions that it wrote documents with.
+    pub versions: Vec<Version>,
+}
+
+impl Record for AttemptRecord {
+    const KIND: &'static str = "attempt";
 }
 
 impl Record for Checkpoint {

@@ -8,8 +8,8 @@ use super::{
     error::{Result, SinkError},
     index::Index,
     record::{
-        self, Checkpoint, EpochRecord, High, Record, ShapeRecord, Stored, TableRecord, WindowRecord,
-        document_id,
+        self, AttemptRecord, Checkpoint, EpochRecord, High, Record, ShapeRecord, Stored, TableRecord,
+        WindowRecord, document_id,
     },
     scroll::Scroll,
 };
@@ -207,6 +207,48 @@ impl StateStore {
     pub async fn write_window(&self, window: &WindowRecord, epochs: &Epochs) -> Result<()> {
         let id = self.id(&["window", &window.table, &window.number.to_string()]);
         self.put_at(&id, window, window.floor.lsn, epochs).await.map(|_| ())
+    }
+
+    /// Writers beside the live process that have not finished, or never will.
+    pub async fn attempts(&self) -> Result<Vec<Stored<AttemptRecord>>> {
+        self.search(None).await
+    }
+
+    /// Writes the attempt of this process, or what is known of it since.
+    pub async fn write_attempt(&self, attempt: &AttemptRecord) -> Result<()> {
+        self.put_revised(self.id(&["attempt", &attempt.lock.to_string()]), attempt).await
+    }
+
+    /// Nothing that the attempt wrote is in doubt any more.
+    pub async fn forget_attempt(&self, attempt: &AttemptRecord) -> Result<()> {
+        self.forget(&self.id(&["attempt", &attempt.lock.to_string()])).await
+    }
+
+    /// Forgets where the stream was: it begins anew.
+    pub async fn forget_checkpoint(&self) -> Result<()> {
+        self.forget(&self.id(&["checkpoint"])).await
+    }
+
+    /// Forgets the shape with which the documents of a table agree.
+    pub async fn forget_shape(&self, table: &str) -> Result<()> {
+        self.forget(&self.id(&["shape", table])).await
+    }
+
+    /// Has another process made a table new since this one read or wrote its state? It is to be read again.
+    pub async fn is_asked_for(&self, table: &str) -> Result<bool> {
+        let id = self.id(&["table", table]);
+        let Some((stored, revision)) = self.get::<TableRecord>(&id).await? else { return Ok(false) };
+        let known = self.remembered(&id).map(|revision| revision.seq_no);
+        let is_new = stored.record.state == record::TableState::New && stored.owner != self.owner;
+        Ok(is_new && known.is_some_and(|known| revision.is_some_and(|now| now.seq_no > known)))
+    }
+
+    /// Removes a document; it may be gone already.
+    async fn forget(&self, id: &str) -> Result<()> {
+        let path = format!("/{}/_doc/{}", encode(&self.index), encode(id));
+        self.client.call_document::<serde_json::Value>(Request::new(Method::DELETE, path)).await?;
+        self.remember(id, None);
+        Ok(())
     }
 
     fn id(&self, parts: &[&str]) -> String {

@@ -4,7 +4,7 @@
 
 use super::{client::Client, error::Result, scroll::Scroll};
 use crate::model::Version;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The most that OpenSearch gives in one page (`index.max_result_window`).
 const PAGE: usize = 10_000;
@@ -34,8 +34,13 @@ impl Versions {
     /// Begins to list `index`. It is refreshed first, so that everything written before is listed. Name the index itself,
     /// not its alias, where deletes follow.
     pub async fn of(client: &Client, index: &str) -> Result<Versions> {
+        Self::of_query(client, index, &json!({ "match_all": {} })).await
+    }
+
+    /// The same of the documents that `query` finds.
+    pub async fn of_query(client: &Client, index: &str, query: &Value) -> Result<Versions> {
         client.refresh(index).await?;
-        let search = json!({ "version": true, "_source": false });
+        let search = json!({ "version": true, "_source": false, "query": query });
         Ok(Versions(Scroll::new(client, index, search, PAGE)))
     }
 

@@ -4,6 +4,7 @@
 //! whether a window or the stream brought it.
 
 pub mod admin_sql;
+pub mod advisory;
 pub mod catalog;
 pub mod copy;
 pub mod error;
@@ -11,6 +12,7 @@ pub mod floor;
 pub mod identity;
 pub mod lookup;
 mod moment;
+pub mod pending;
 pub mod position;
 pub mod publication;
 mod query_error;

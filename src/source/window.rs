@@ -116,6 +116,17 @@ impl WindowRange {
         }
     }
 
+    /// The column and the ends of a range, for a search of documents; `None` where it is none.
+    pub fn ends(&self) -> Option<(&str, Option<End>, Option<End>)> {
+        let WindowRange::Range { column, kind, from, to } = self else { return None };
+        let end = |bound: i128, up: i128| match kind {
+            Kind::Integer => End::Number(bound),
+            Kind::Date => End::Millis(bound * DAY / 1000),
+            Kind::Timestamp | Kind::TimestampTz => End::Millis((bound + up).div_euclid(1000)),
+        };
+        Some((column, from.map(|b| end(b, 0)), to.map(|b| end(b, 999))))
+    }
+
     /// The window for people and for the id of its state document: `event_date [2024-01-31,2024-03-01)`.
     pub fn label(&self) -> String {
         match self {
@@ -128,6 +139,15 @@ impl WindowRange {
             }
         }
     }
+}
+
+/// An end of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A value of an integer column.
+    Number(i128),
+    /// Milliseconds since 1970-01-01 00:00, rounded away from the range: OpenSearch's dates have no more.
+    Millis(i128),
 }
 
 /// The extent of a window column, as PostgreSQL's text.

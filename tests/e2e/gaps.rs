@@ -1,6 +1,7 @@
 //! Guarantee 4: gaps are seen, and repaired or stopped on.
 
-use crate::support::{PATIENCE, World, connect, in_world, servers::Servers};
+use crate::support::{PATIENCE, World, connect, in_world, in_world_on, servers::Servers};
+use serde_json::{Value, json};
 
 const T: &str =
     "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 2000) g";
@@ -116,6 +117,67 @@ async fn another_server_with_the_same_database_ends_with_4() {
         let made = connect(other.pg_port, &world.name).await;
         let made = made.query("SELECT FROM pg_publication", &[]).await.unwrap();
         assert!(made.is_empty(), "nothing is made on a server that may not be ours");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_index_that_is_deleted_under_a_live_process_is_made_and_filled_again() {
+    in_world(T, async |world| {
+        let followed = [world.followed("t", &["id"])];
+        let pg2os = world.run(&followed);
+        pg2os.logs("live table=public.t").await;
+        for change in ["UPDATE t SET n = n + 1 WHERE id % 2 = 0", "DELETE FROM t WHERE id % 9 = 0"] {
+            world.os.call("DELETE", &format!("/{}-000001", world.index("t")), Value::Null).await;
+            world.sql(change).await;
+            world.becomes_equal(&followed).await;
+        }
+        pg2os.logs("was deleted or made anew").await;
+        pg2os.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_on_gap_stop_an_index_that_was_made_anew_ends_with_4_until_a_resync() {
+    in_world(T, async |world| {
+        let followed = [world.followed("t", &["id"])];
+        let config = world.config(&followed, "on_gap: stop\nlimits: { late_request_horizon: 1s }");
+        let pg2os = world.start(&config, &["run"]);
+        pg2os.logs("live table=public.t").await;
+        world.os.call("DELETE", &format!("/{}-000001", world.index("t")), Value::Null).await;
+        let (code, log) = pg2os.ending(PATIENCE).await;
+        assert_eq!(code, 4, "{log}");
+        assert!(log.contains("was deleted or made anew"), "{log}");
+        let (code, log) = world.start(&config, &["run"]).ending(PATIENCE).await;
+        assert_eq!(code, 4, "{log}");
+        assert_eq!(world.start(&config, &["resync", "--table", "t"]).exit_code(PATIENCE).await, 0);
+        world.assert_equal(&followed).await;
+        world.catch_up(&config).await;
+    })
+    .await;
+}
+
+/// The uuid stays where an index that is closed is restored over.
+#[tokio::test]
+async fn an_index_that_was_restored_from_a_snapshot_is_read_again() {
+    in_world_on(Servers::private_opensearch(), T, async |world| {
+        let followed = [world.followed("t", &["id"])];
+        let pg2os = world.run(&followed);
+        pg2os.logs("live table=public.t").await;
+        let repository = world.servers.own_run().join("repo");
+        let repository = json!({"type": "fs", "settings": {"location": repository}});
+        world.os.call("PUT", "/_snapshot/backup", repository).await;
+        let index = format!("{}-000001", world.index("t"));
+        let only = json!({"indices": index, "include_global_state": false});
+        world.os.call("PUT", "/_snapshot/backup/first?wait_for_completion=true", only.clone()).await;
+        world.sql("UPDATE t SET n = 7 WHERE id < 50; DELETE FROM t WHERE id > 1990").await;
+        world.becomes_equal(&followed).await;
+        world.os.call("POST", &format!("/{index}/_close"), Value::Null).await;
+        world.os.call("POST", "/_snapshot/backup/first/_restore?wait_for_completion=true", only).await;
+        world.becomes_equal_within(PATIENCE * 3, &followed).await;
+        pg2os.logs("was restored from an older copy").await;
+        pg2os.stop().await;
     })
     .await;
 }

@@ -28,6 +28,7 @@ fn checkpoint(lsn: u64) -> Checkpoint {
 
 fn table(state: TableState) -> TableRecord {
     TableRecord {
+        index_history: None,
         table: "public.events".to_owned(),
         index: "events".to_owned(),
         index_uuid: "u".to_owned(),

@@ -22,13 +22,13 @@ if runs "$(pid)" "$run/data"; then retry 120 answers; exit 0; fi
 # An interrupted or failed start leaves no server behind; with a trap, bash waits for what it just runs.
 trap '"$servers/opensearch-down.sh" "$run"' EXIT
 trap 'exit 143' TERM
-mkdir -p "$run"/{data,logs,tmp,config}
+mkdir -p "$run"/{data,logs,tmp,config,repo}
 cp -r --no-clobber "$home/config/." "$run/config"
 # The paths of jvm.options are relative to the home, which the server's user must not write to.
 sed -i -E "s#(file|ErrorFile)=logs/#\1=$run/logs/#; s#HeapDumpPath=data#HeapDumpPath=$run/data#; /^-Xm[sx]/d" "$run/config/jvm.options"
 own_by nobody "$run"
 
-settings=(network.host=127.0.0.1 http.port="$port" path.data="$run/data" path.logs="$run/logs"
+settings=(network.host=127.0.0.1 http.port="$port" path.data="$run/data" path.logs="$run/logs" path.repo="$run/repo"
   cluster.routing.allocation.disk.threshold_enabled=false)   # a nearly full disk must not make a test's index read-only
 case " $*" in
   *" discovery.seed_hosts="*) ;;

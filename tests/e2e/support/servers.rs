@@ -81,6 +81,17 @@ impl Servers {
         Servers { pg_port, own: Some(own), ..Servers::shared() }
     }
 
+    /// An OpenSearch of the test's own, and the shared PostgreSQL.
+    pub(crate) fn private_opensearch() -> Servers {
+        let own = Own { run: Own::folder(), stop: "opensearch-down.sh" };
+        let home = script("opensearch-get.sh").output().unwrap();
+        let home = String::from_utf8(home.stdout).unwrap();
+        let port = free_port();
+        let mut up = script("opensearch-up.sh");
+        run(up.arg(home.trim()).arg(&own.run).arg(port.to_string()).env("HEAP", "512m"));
+        Servers { os_url: format!("http://{LOOPBACK}:{port}"), own: Some(own), ..Servers::shared() }
+    }
+
     /// Both servers of the test's own.
     pub(crate) fn private() -> Servers {
         let own = Own { run: Own::folder(), stop: "down.sh" };
@@ -117,7 +128,7 @@ impl Servers {
 
     /// Does PostgreSQL go with the test?
     pub(super) fn is_private(&self) -> bool {
-        self.own.is_some()
+        self.own.as_ref().is_some_and(|own| own.stop != "opensearch-down.sh")
     }
 
     /// Run directory of the test's own servers.
