@@ -47,8 +47,8 @@ pub(super) struct Beside {
     pub(super) state: Arc<StateStore>,
     pub(super) tables: Arc<Tables>,
     pub(super) progress: Arc<Progress>,
-    lanes: Arc<Lanes>,
-    epochs: Epochs,
+    pub(super) lanes: Arc<Lanes>,
+    pub(super) epochs: Epochs,
     high: Arc<HighMark>,
     /// Of the floor at which rows are read first.
     version: Version,
@@ -195,7 +195,40 @@ impl Beside {
         number: TableNo,
         documents: &[(&[u8], &[u8])],
     ) -> Result<(), PipelineError> {
+        self.write(client, number, documents).await?;
+        let again = self.again(client).await?;
+        self.delete_gone(client, self.tables.get(number), documents, again).await
+    }
+
+    /// As [`Beside::rewrite`], but a document without a row stays as it is: why the row is gone is not known, and not every
+    /// way of going is followed.
+    ///
+    /// # Errors
+    /// As for [`Beside::fill`].
+    pub(super) async fn rewrite_found(
+        &self,
+        client: &Client,
+        number: TableNo,
+        documents: &[(&[u8], &[u8])],
+    ) -> Result<(), PipelineError> {
         let table = self.tables.get(number);
+        let found = self.write(client, number, documents).await?;
+        if table.append_only {
+            // The document of a row that went since stays too.
+            return Ok(());
+        }
+        let again = self.again(client).await?;
+        self.delete_gone(client, table, &found.iter().collect::<Vec<_>>(), again).await
+    }
+
+    /// Reads the rows with these plain ids and writes their documents; returns those that there are.
+    async fn write(
+        &self,
+        client: &Client,
+        number: TableNo,
+        documents: &[(&[u8], &[u8])],
+    ) -> Result<Keys, PipelineError> {
+        let (table, mut found) = (self.tables.get(number), Keys::default());
         for chunk in documents.chunks(KEYS) {
             let predicate = lookup::key_predicate(&table.schema, &table.spec.id, &values(chunk, table))?;
             let rows = self.begin(client).await?;
@@ -208,12 +241,11 @@ impl Beside {
                 progress: &self.progress,
                 max_document_bytes: self.config.bulk.max_document_bytes,
             };
-            reading.copy(client, &rows, |_| ()).await?;
+            reading.copy(client, &rows, |ids| found.push(ids)).await?;
             client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
             rows.answered().await;
         }
-        let again = self.again(client).await?;
-        self.delete_gone(client, table, documents, again).await
+        Ok(found)
     }
 
     /// Begins a reading: a snapshot that sees the floor, of which nothing can be lost, and which **M7** covers.

@@ -11,6 +11,7 @@
 //! ```
 
 mod beside;
+pub mod bookmark;
 pub mod bootstrap;
 mod checkpoint;
 pub mod deliver;
@@ -36,6 +37,7 @@ pub mod reader;
 pub mod reading;
 mod relations;
 mod renamed;
+pub mod replay;
 mod requests;
 pub mod resume;
 pub mod retry;
@@ -46,6 +48,7 @@ pub mod session;
 pub mod snapshots;
 pub mod status;
 pub mod tables;
+mod tasks;
 mod waiting;
 mod watch;
 pub mod windows;
