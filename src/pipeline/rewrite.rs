@@ -3,7 +3,7 @@
 use super::{
     beside::Beside,
     error::PipelineError,
-    keys::{self, KEYS, RowReader},
+    keys::{self, KEYS, Keys, RowReader},
     reading,
     tables::Table,
 };
@@ -31,7 +31,41 @@ impl Beside {
         number: TableNo,
         documents: &[Place<'_>],
     ) -> Result<(), PipelineError> {
+        self.write(client, number, documents).await?;
+        let again = self.again(client).await?;
+        self.delete_gone(client, self.tables.get(number), documents, again).await
+    }
+
+    /// As [`Beside::rewrite`], but a document without a row stays as it is: why the row is gone is not known, and not every
+    /// way of going is followed.
+    ///
+    /// # Errors
+    /// As for [`Beside::fill`].
+    pub(super) async fn rewrite_found(
+        &self,
+        client: &Client,
+        number: TableNo,
+        documents: &[Place<'_>],
+    ) -> Result<(), PipelineError> {
         let table = self.tables.get(number);
+        let found = self.write(client, number, documents).await?;
+        if table.append_only {
+            // The document of a row that went since stays too.
+            return Ok(());
+        }
+        let again = self.again(client).await?;
+        self.delete_gone(client, table, &found.iter().collect::<Vec<_>>(), again).await
+    }
+
+    /// Reads the rows with these plain ids, at a floor of their own, and writes their documents; returns those that there
+    /// are.
+    async fn write(
+        &self,
+        client: &Client,
+        number: TableNo,
+        documents: &[Place<'_>],
+    ) -> Result<Keys, PipelineError> {
+        let (table, mut found) = (self.tables.get(number), Keys::default());
         let version = self.new_floor(client).await?;
         let actions = WindowRows::new(Snapshot::of_everything(), version);
         for chunk in documents.chunks(KEYS) {
@@ -41,11 +75,11 @@ impl Beside {
             let mut reader = RowReader::default();
             for line in rows {
                 self.write_row(table, &line, &mut reader, &actions).await?;
+                found.push(&reader.ids);
             }
         }
         actions.answered().await;
-        let again = self.again(client).await?;
-        self.delete_gone(client, table, documents, again).await
+        Ok(found)
     }
 
     /// The same for document ids, whatever they are made of: where a key cannot be told from its id, the keys of the whole
