@@ -6,6 +6,7 @@ pub mod dead_letters;
 pub mod exit;
 pub mod log;
 pub mod progress;
+pub mod replay;
 pub mod resync;
 pub mod run;
 pub mod signal;
@@ -57,6 +58,14 @@ Examples:
   pg2os --config shop.yaml status
   pg2os --config shop.yaml status --json --max-lag 5m     (ends with 3 when further behind)
   pg2os --config shop.yaml status --max-lag 5m/1GB";
+
+const REPLAY_EXAMPLES: &str = "\
+Every document that the log's changes since a position concern is read again from its table and made right, or
+deleted, beside a running `pg2os run`. The bookmark slot keeps that history; `pg2os status` shows its range.
+
+Examples:
+  pg2os --config shop.yaml replay --from-lsn 1/6B374D48
+  pg2os --config shop.yaml replay --from-lsn 1/6B374D48 --to-lsn 1/6C000000";
 
 const DEAD_LETTERS_EXAMPLES: &str = "\
 A dead letter is a document that OpenSearch refused for its own fault, kept with the reason. Retrying reads
@@ -163,6 +172,16 @@ pub enum Command {
         #[command(flatten)]
         table: TableArgs,
     },
+    /// Bring back what the changes since a position of the log made of the documents
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay {
+        /// Its flags.
+        #[command(flatten)]
+        args: replay::ReplayArgs,
+        /// A table without a file.
+        #[command(flatten)]
+        table: TableArgs,
+    },
     /// List, show, retry or drop documents that OpenSearch refused
     #[command(after_help = DEAD_LETTERS_EXAMPLES)]
     DeadLetters {
@@ -229,6 +248,7 @@ impl Cli {
             Command::Config { table, .. } => config::print_effective(&read(table, false)?),
             Command::Run { args, table } => block_on(run::run(read(table, false)?.config, args)),
             Command::Status { args, table } => block_on(status::run(read(table, false)?.config, args)),
+            Command::Replay { args, table } => block_on(replay::run(read(table, false)?.config, args)),
             Command::DeadLetters { command, table } => {
                 block_on(dead_letters::run(read(table, false)?.config, command))
             }

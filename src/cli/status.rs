@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{Config, units},
-    pipeline::status::{Status, status},
+    pipeline::status::{BookmarkStatus, Status, status},
     sink::TableState,
 };
 use clap::Args;
@@ -94,6 +94,14 @@ fn print(status: &Status) {
             slot.retained_bytes.map_or_else(none, |bytes| HumanBytes(bytes).to_string()),
         ),
         None => println!("slot         none"),
+    }
+    match &status.bookmark {
+        Some(BookmarkStatus { from_lsn: Some(from), to_lsn: Some(to), retained_bytes, .. }) => println!(
+            "replay       {from} to {to}, holds back {} of WAL",
+            retained_bytes.map_or_else(none, |bytes| HumanBytes(bytes).to_string())
+        ),
+        Some(BookmarkStatus { why_none: Some(why), .. }) => println!("replay       none: {why}"),
+        _ => println!("replay       none: bookmark is off"),
     }
     match &status.checkpoint {
         Some(checkpoint) => println!(

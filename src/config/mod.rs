@@ -55,8 +55,8 @@ pub struct Config {
     pub backfill: Backfill,
     /// When to stop or warn.
     pub limits: Limits,
-    /// The slot that keeps history for `replay`.
-    pub bookmark: Bookmark,
+    /// The slot that keeps history for `replay`; `None` where none is kept.
+    pub bookmark: Option<Bookmark>,
     /// What is kept equal: the entries that name a table; once the catalog is known (see [`expand`]), also the tables
     /// of the wildcards.
     pub tables: Vec<Table>,

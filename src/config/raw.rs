@@ -94,8 +94,8 @@ pub(super) struct Raw {
     pub(super) backfill: Backfill,
     /// When to stop, pause or warn.
     pub(super) limits: Limits,
-    /// The slot that keeps history for replay: whichever of size and age is reached first.
-    pub(super) bookmark: Bookmark,
+    /// The slot that keeps history for replay, whichever of size and age is reached first; or off.
+    pub(super) bookmark: BookmarkOrOff,
     /// What is kept equal.
     pub(super) tables: Vec<Table>,
 }
@@ -111,7 +111,7 @@ impl Default for Raw {
             bulk: Bulk::default(),
             backfill: Backfill::default(),
             limits: Limits::default(),
-            bookmark: Bookmark::default(),
+            bookmark: BookmarkOrOff::Kept(Bookmark::default()),
             tables: Vec::new(),
         }
     }
@@ -286,6 +286,24 @@ impl Default for Limits {
             late_request_horizon: "2m".into(),
         }
     }
+}
+
+/// A bookmark, or none.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum BookmarkOrOff {
+    /// None.
+    Off(Off),
+    /// The slot and how much it keeps.
+    Kept(Bookmark),
+}
+
+/// The word.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Off {
+    /// No history is kept.
+    Off,
 }
 
 /// The slot that keeps history for replay.

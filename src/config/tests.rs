@@ -105,7 +105,8 @@ fn the_smallest_file_gets_all_defaults() {
     assert_eq!(config.opensearch.tls.mode, TlsMode::Disable);
     assert_eq!((config.bulk.lanes, config.bulk.bytes), (None, 5_000_000));
     assert_eq!(config.limits.late_request_horizon, Duration::from_secs(120));
-    assert_eq!((config.bookmark.slot.as_str(), config.bookmark.keep), ("pg2os_bookmark", 1_000_000_000));
+    let bookmark = config.bookmark.as_ref().map(|b| (b.slot.as_str(), b.keep, b.keep_time.as_secs()));
+    assert_eq!(bookmark, Some(("pg2os_bookmark", 1_000_000_000, 600)));
     let table = &config.tables[0];
     assert_eq!(
         (table.schema.as_str(), table.name.as_str(), table.index.as_str()),

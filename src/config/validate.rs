@@ -5,7 +5,7 @@
 use super::{
     Backfill, Bookmark, Bulk, Config, Credential, Limits, OpenSearch, Postgres, Tls, TlsMode, names,
     problem::Problem,
-    raw::{self, OneOrMany, Quantity, Raw},
+    raw::{self, BookmarkOrOff, OneOrMany, Quantity, Raw},
     tables, units,
 };
 use reqwest::Url;
@@ -18,12 +18,8 @@ pub(super) fn validate(raw: &mut Raw) -> (Config, Vec<Problem>) {
     v.name(&raw.name);
     let slot = raw.postgres.slot.get_or_insert_with(|| names::default_slot(&raw.name)).clone();
     raw.postgres.publication.get_or_insert_with(|| OneOrMany::One(slot.clone()));
-    let bookmark_slot = raw.bookmark.slot.get_or_insert_with(|| format!("{slot}_bookmark")).clone();
     v.slot("postgres.slot", &slot);
-    v.slot("bookmark.slot", &bookmark_slot);
-    if bookmark_slot == slot {
-        v.add("bookmark.slot", "is the replication slot", "name another one, or leave it out");
-    }
+    let bookmark = bookmark(&mut v, &mut raw.bookmark, &slot);
     let http = raw.http.as_deref().and_then(|text| {
         let parsed = text.parse::<SocketAddr>();
         v.fine("http", parsed.map_err(|_| format!("{text:?} is not an address")), "write it as 0.0.0.0:8080")
@@ -37,17 +33,27 @@ pub(super) fn validate(raw: &mut Raw) -> (Config, Vec<Problem>) {
         bulk: bulk(&mut v, &raw.bulk),
         backfill: backfill(&mut v, &raw.backfill),
         limits: limits(&mut v, &raw.limits),
-        bookmark: Bookmark {
-            slot: bookmark_slot,
-            keep: v.size("bookmark.keep", &raw.bookmark.keep, 0..=u64::MAX),
-            keep_time: v.duration("bookmark.keep_time", &raw.bookmark.keep_time, ANY),
-        },
+        bookmark,
         tables: vec![],
         wildcards: vec![],
     };
     (config.tables, config.wildcards) = tables::validate(&mut v, raw);
     config.postgres.append_publication = append_publication(&mut v, &config);
     (config, v.problems)
+}
+
+fn bookmark(v: &mut Findings, raw: &mut BookmarkOrOff, replication_slot: &str) -> Option<Bookmark> {
+    let BookmarkOrOff::Kept(raw) = raw else { return None };
+    let slot = raw.slot.get_or_insert_with(|| format!("{replication_slot}_bookmark")).clone();
+    v.slot("bookmark.slot", &slot);
+    if slot == replication_slot {
+        v.add("bookmark.slot", "is the replication slot", "name another one, or leave it out");
+    }
+    Some(Bookmark {
+        slot,
+        keep: v.size("bookmark.keep", &raw.keep, 0..=u64::MAX),
+        keep_time: v.duration("bookmark.keep_time", &raw.keep_time, ANY),
+    })
 }
 
 /// Any duration.

@@ -46,7 +46,7 @@ pub(super) struct Beside {
     pub(super) progress: Arc<Progress>,
     pub(super) client: sink::Client,
     pub(super) lanes: Arc<Lanes>,
-    epochs: Epochs,
+    pub(super) epochs: Epochs,
     pub(super) high: Arc<HighMark>,
     pub(super) attempts: Attempts,
     /// Of the floor at which windows are read first.

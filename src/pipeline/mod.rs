@@ -12,6 +12,7 @@
 
 mod attempts;
 mod beside;
+pub mod bookmark;
 pub mod bootstrap;
 mod checkpoint;
 pub mod deliver;
@@ -38,6 +39,7 @@ pub mod reader;
 pub mod reading;
 mod relations;
 mod renamed;
+pub mod replay;
 mod requests;
 pub mod resume;
 pub mod resync;
@@ -51,6 +53,7 @@ pub mod snapshots;
 pub mod status;
 pub mod tables;
 mod target_watch;
+mod tasks;
 pub mod verify;
 mod waiting;
 mod watch;

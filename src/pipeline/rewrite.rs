@@ -32,8 +32,42 @@ impl Beside {
         documents: &[Place<'_>],
     ) -> Result<(), PipelineError> {
         let table = self.tables.get(number);
+        self.write(client, table, documents).await?;
+        let again = self.again(client).await?;
+        self.delete_gone(client, table, documents, again).await
+    }
+
+    /// As [`Beside::rewrite`], but a document without a row stays as it is: not every way in which rows go is followed.
+    ///
+    /// # Errors
+    /// As for [`Beside::fill`].
+    pub(super) async fn rewrite_found(
+        &self,
+        client: &Client,
+        number: TableNo,
+        documents: &[Place<'_>],
+    ) -> Result<(), PipelineError> {
+        let table = self.tables.get(number);
+        let found = self.write(client, table, documents).await?;
+        if table.append_only {
+            // That of a row that goes meanwhile stays too.
+            return Ok(());
+        }
+        let found: Vec<Place<'_>> = found.iter().map(|(plain, routing)| (&plain[..], &routing[..])).collect();
+        let again = self.again(client).await?;
+        self.delete_gone(client, table, &found, again).await
+    }
+
+    /// Writes the rows with these plain ids at a floor of their own; returns plain ids and routings of those that there are.
+    async fn write(
+        &self,
+        client: &Client,
+        table: &Table,
+        documents: &[Place<'_>],
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, PipelineError> {
         let version = self.new_floor(client).await?;
         let actions = WindowRows::new(Snapshot::of_everything(), version);
+        let mut found = vec![];
         for chunk in documents.chunks(KEYS) {
             let plain: Vec<&[u8]> = chunk.iter().map(|(plain, _)| *plain).collect();
             let (read, rows) = keys::rows_of(client, table, &plain).await?;
@@ -41,11 +75,11 @@ impl Beside {
             let mut reader = RowReader::default();
             for line in rows {
                 self.write_row(table, &line, &mut reader, &actions).await?;
+                found.push((reader.ids.plain.clone(), reader.ids.routing.clone()));
             }
         }
         actions.answered().await;
-        let again = self.again(client).await?;
-        self.delete_gone(client, table, documents, again).await
+        Ok(found)
     }
 
     /// The same for document ids, whatever they are made of: where a key cannot be told from its id, the keys of the whole

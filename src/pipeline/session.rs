@@ -4,7 +4,9 @@
 //! (`memory`) only spares it work. On any loss it is dropped whole, and the next one goes on from the checkpoint.
 //! `opening` acquires the slot.
 
+pub(super) use super::tasks::ended;
 use super::{
+    bookmark,
     bootstrap::{Bootstrap, Work},
     checkpoint::CheckpointKeeper,
     deliver::Deliverer,
@@ -20,6 +22,7 @@ use super::{
     requests::RequestHandler,
     tables::Tables,
     target_watch::{self, TargetWatch},
+    tasks::{AbortOnDrop, LeaveOnDrop, spawn_reader},
     watch::Watch,
 };
 use crate::{
@@ -37,10 +40,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::{JoinError, JoinHandle, JoinSet},
-};
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Lanes of `bulk.lanes: auto`: two connections fill a two-core cluster, more bring little.
@@ -183,6 +183,8 @@ impl Session {
             stream: stream.clone(),
         };
         let mut bootstrap = AbortOnDrop::spawn(bootstrap.fill(self.work));
+        let _bookmark =
+            AbortOnDrop::spawn(bookmark::keep(self.config.clone(), self.checkpoint.timeline, stream.clone()));
         let mut filled = false;
         let drained = CancellationToken::new();
         let keeper = CheckpointKeeper::new(
@@ -363,35 +365,10 @@ pub(super) fn limits(config: &Config) -> LaneLimits {
     }
 }
 
-fn spawn_reader(mut reader: Reader) -> oneshot::Receiver<Result<(), ReaderError>> {
-    let (done, reading) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("reader".to_owned());
-    let spawned = thread.spawn(move || {
-        let result = reader.run();
-        // Told before the reader's ends of the channels close: whoever waits on those must find the cause here. The
-        // session may be gone already; then nobody waits.
-        let _ = done.send(result);
-        drop(reader);
-    });
-    if let Err(error) = spawned {
-        tracing::error!(%error, "no thread for the reader");
-    }
-    reading
-}
-
 /// The server's position, over a connection of its own: the session's is the request handler's.
 async fn log_end_of(config: &Config) -> Result<Lsn, PipelineError> {
     let control = source::sql::connect(&config.postgres, None, &format!("pg2os {}", config.name)).await?;
     Ok(source::position::log_end(&control).await?.flush)
-}
-
-/// Tells the reader thread to go, however the session ends.
-struct LeaveOnDrop(Arc<StreamState>);
-
-impl Drop for LeaveOnDrop {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
 }
 
 /// Tells the next session of the process what this one knew, however it ends.
@@ -407,42 +384,5 @@ impl Drop for RememberOnDrop {
     fn drop(&mut self) {
         let left = self.high.known().left(self.timeline);
         self.memory.lock().end_session(&self.lanes, left, self.horizon, Instant::now());
-    }
-}
-
-/// A task that ends with its session.
-struct AbortOnDrop<T>(JoinHandle<T>);
-
-impl<T: Send + 'static> AbortOnDrop<T> {
-    fn spawn(task: impl Future<Output = T> + Send + 'static) -> Self {
-        AbortOnDrop(tokio::spawn(task))
-    }
-}
-
-impl AbortOnDrop<Result<(), PipelineError>> {
-    /// Ends the task, and returns when it has ended.
-    async fn stop(&mut self, ended: bool) {
-        self.0.abort();
-        if !ended {
-            // However it ended: what it leaves undone is done again.
-            let _ = (&mut self.0).await;
-        }
-    }
-}
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The error of a task that should have gone on.
-pub(super) fn ended(
-    result: Result<Result<(), PipelineError>, JoinError>,
-    what: &'static str,
-) -> PipelineError {
-    match result {
-        Ok(Err(error)) => error,
-        Ok(Ok(())) | Err(_) => PipelineError::Ended(what),
     }
 }

@@ -1,8 +1,8 @@
 //! Where a pipeline stands, as slot, checkpoint and state documents say; nothing is changed by asking.
 
-use super::{error::PipelineError, schemas};
+use super::{bookmark, error::PipelineError, schemas};
 use crate::{
-    config::Config,
+    config::{Bookmark, Config},
     model::Lsn,
     sink::{self, DeadLetters, StateStore, TableState},
     source::{self, position::log_end, slot},
@@ -17,6 +17,8 @@ pub struct Status {
     pub pipeline: String,
     /// Slot; absent where it does not exist.
     pub slot: Option<Slot>,
+    /// The history that `replay` can go back to; absent where no bookmark is configured.
+    pub bookmark: Option<BookmarkStatus>,
     /// Where the stream goes on; absent before the first start.
     pub checkpoint: Option<CheckpointStatus>,
     /// WAL insert position of the primary.
@@ -48,6 +50,23 @@ pub struct Slot {
     pub confirmed_flush_lsn: Option<Lsn>,
     /// Bytes of WAL that the slot holds back.
     pub retained_bytes: Option<u64>,
+}
+
+/// The slot that keeps history.
+#[derive(Debug, Clone, Serialize)]
+pub struct BookmarkStatus {
+    /// Name.
+    pub name: String,
+    /// A replay may begin here; absent where no history is kept.
+    #[serde(serialize_with = "as_optional_text")]
+    pub from_lsn: Option<Lsn>,
+    /// And ends here, or later.
+    #[serde(serialize_with = "as_optional_text")]
+    pub to_lsn: Option<Lsn>,
+    /// Bytes of WAL that it holds back.
+    pub retained_bytes: Option<u64>,
+    /// Why no history is kept.
+    pub why_none: Option<String>,
 }
 
 /// The checkpoint.
@@ -136,6 +155,20 @@ pub async fn status(config: &Config) -> Result<Status, PipelineError> {
         ));
     }
 
+    let mut bookmark = None;
+    if let Some(Bookmark { slot: name, .. }) = &config.bookmark {
+        let found = slot::find(&control, name).await?;
+        let position = checkpoint.as_ref().map(|checkpoint| checkpoint.record.lsn);
+        let kept = bookmark::kept(name, found.as_ref(), &config.postgres.database, position);
+        bookmark = Some(BookmarkStatus {
+            name: name.clone(),
+            from_lsn: kept.as_ref().ok().map(|kept| kept.from),
+            to_lsn: kept.as_ref().ok().map(|kept| kept.to),
+            retained_bytes: found.and_then(|slot| slot.restart_lsn).map(|lsn| end.since(lsn)),
+            why_none: kept.err(),
+        });
+    }
+
     let followed = schemas::expanded(&control, config).await.unwrap_or_else(|error| {
         problems.push(error.to_string());
         config.clone()
@@ -192,6 +225,7 @@ pub async fn status(config: &Config) -> Result<Status, PipelineError> {
             confirmed_flush_lsn: slot.confirmed_flush_lsn,
             retained_bytes: slot.restart_lsn.map(|lsn| end.since(lsn)),
         }),
+        bookmark,
         checkpoint: checkpoint.map(|c| CheckpointStatus {
             lsn: c.record.lsn,
             timeline: c.record.timeline,

@@ -142,6 +142,19 @@ async fn why_not(client: &Client, slot: &str, error: tokio_postgres::Error) -> R
     })
 }
 
+/// Makes slot `to` as a copy of slot `from`, which may be streamed from meanwhile, and returns where it stands. Other than
+/// [`create`] it waits for nobody (docs: `pg_copy_logical_replication_slot`).
+pub async fn copy(client: &Client, from: &str, to: &str) -> Result<Lsn> {
+    let sql = "SELECT lsn::pg_catalog.text FROM pg_catalog.pg_copy_logical_replication_slot($1, $2)";
+    match client.query_one(sql, &[&from, &to]).await {
+        Ok(row) => {
+            let text: String = row.get(0);
+            text.parse().map_err(|_| QueryError::answer(format!("making slot {to}"), text))
+        }
+        Err(error) => Err(why_not(client, to, error).await?),
+    }
+}
+
 /// Moves an inactive slot forward and returns where it stands (docs: `pg_replication_slot_advance`).
 pub async fn advance(client: &Client, slot: &str, lsn: Lsn) -> Result<Lsn> {
     let doing = || format!("advancing slot {slot} to {lsn}");

@@ -18,6 +18,7 @@ mod identities;
 mod instances;
 mod refusals;
 mod relations;
+mod replay;
 mod resync;
 mod rights;
 mod routing;

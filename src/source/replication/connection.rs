@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{Postgres, TlsMode},
-    model::Lsn,
+    model::{Lsn, quote_literal},
     source::{CONNECT_TIMEOUT, Login, SourceError, most_hopeful, refuse_unix_socket, startup_options, tls},
 };
 use bytes::BytesMut;
@@ -204,6 +204,20 @@ impl ReplicationConnection {
     /// TIMELINE_HISTORY: where each timeline before `timeline` was left. Timeline 1 has no history (SQLSTATE 58P01).
     pub fn timeline_history(&mut self, timeline: u32) -> Result<Vec<TimelineSwitch>, SourceError> {
         timeline_history(&self.query(&format!("TIMELINE_HISTORY {timeline}"))?)
+    }
+
+    /// Makes a copy of a logical slot that lives as long as this connection, and returns its name and where it stands: what
+    /// was committed before is not kept (docs: `pg_copy_logical_replication_slot`).
+    pub fn copy_slot(&mut self, slot: &str) -> Result<(String, Lsn), SourceError> {
+        let sql = format!(
+            "SELECT slot_name, lsn FROM pg_catalog.pg_copy_logical_replication_slot({}, \
+             pg_catalog.format('pg2os_replay_%s', pg_catalog.pg_backend_pid())::pg_catalog.name, true)",
+            quote_literal(slot)
+        );
+        let answer: Vec<_> = self.query(&sql)?.into_iter().flatten().collect();
+        let bad = || SourceError::Protocol(format!("{answer:?} for a copied slot"));
+        let [Some(name), Some(lsn)] = &answer[..] else { return Err(bad()) };
+        Ok((name.clone(), lsn.parse().map_err(|_| bad())?))
     }
 
     /// START_REPLICATION with `pgoutput`, protocol version 1 (docs: "Logical Streaming Replication Parameters"): whole
