@@ -20,7 +20,7 @@ pub struct ReplayArgs {
     /// First position of the log that is replayed; `pg2os status` shows how far back it may lie
     #[arg(long, value_name = "X/Y")]
     pub from_lsn: Lsn,
-    /// Where to end; where the server stands now, if not given
+    /// Where to end, or soon after; where the server stands now, if not given
     #[arg(long, value_name = "X/Y")]
     pub to_lsn: Option<Lsn>,
 }

@@ -154,11 +154,11 @@ fn is_ours(slot: &SlotState, database: &str) -> bool {
 pub struct Kept {
     /// A replay may begin here.
     pub from: Lsn,
-    /// The checkpoint: what comes later has not been followed yet.
+    /// The end of the server's log.
     pub to: Lsn,
 }
 
-/// What the slot called `name` keeps for replay, with the checkpoint at `checkpoint`.
+/// What the slot called `name` keeps for replay, with the checkpoint at `checkpoint` and the log ending at `end`.
 ///
 /// # Errors
 /// Why nothing is kept, with what to do.
@@ -167,6 +167,7 @@ pub fn kept(
     found: Option<&SlotState>,
     database: &str,
     checkpoint: Option<Lsn>,
+    end: Lsn,
 ) -> Result<Kept, String> {
     let none = "so no history can be replayed";
     let Some(checkpoint) = checkpoint else {
@@ -182,7 +183,7 @@ pub fn kept(
         return Err(foreign(name));
     }
     match slot.confirmed_flush_lsn {
-        Some(from) if !slot.is_lost() && from <= checkpoint => Ok(Kept { from, to: checkpoint }),
+        Some(from) if !slot.is_lost() && from <= checkpoint => Ok(Kept { from, to: end.max(checkpoint) }),
         Some(from) if !slot.is_lost() => Err(format!(
             "the bookmark slot {name} stands at {from}, past the checkpoint {checkpoint}, {none} yet: it was made or moved \
              by somebody else; `pg2os run` goes on past it"
@@ -195,12 +196,11 @@ pub fn kept(
 }
 
 impl Kept {
-    /// May a replay go from `from` to `to` (as far as there is anything, without one), with the server's log ending at
-    /// `end`?
+    /// May a replay go from `from` to `to` (as far as there is anything, without one)?
     ///
     /// # Errors
     /// Why not, with the range that is there.
-    pub fn check(self, from: Lsn, to: Option<Lsn>, end: Lsn) -> Result<(), String> {
+    pub fn check(self, from: Lsn, to: Option<Lsn>) -> Result<(), String> {
         let Kept { from: first, to: last } = self;
         let range = format!("history is kept from {first} to {last}");
         if from < first {
@@ -210,15 +210,13 @@ impl Kept {
             ));
         }
         if from > last {
-            return Err(format!("--from-lsn {from} lies past what was streamed: {range}"));
+            return Err(format!("--from-lsn {from} lies past the end of the log: {range}"));
         }
         match to {
             Some(to) if to <= from => {
                 Err(format!("--to-lsn {to} does not lie past --from-lsn {from}: {range}"))
             }
-            Some(to) if to > end => {
-                Err(format!("--to-lsn {to} lies past the end of the server's log, {end}: {range}"))
-            }
+            Some(to) if to > last => Err(format!("--to-lsn {to} lies past the end of the log: {range}")),
             _ => Ok(()),
         }
     }

@@ -90,16 +90,16 @@ fn a_bookmark_that_is_gone_is_made_again_and_one_of_others_is_left_alone() {
 
 #[test]
 fn positions_outside_what_is_kept_are_refused_with_the_range_that_is_there() {
-    let kept = kept("b", Some(&slot(0x40)), "shop", Some(Lsn(0x80))).unwrap();
-    let check = |from, to: Option<u64>| kept.check(Lsn(from), to.map(Lsn), Lsn(0x90));
-    for (from, to) in [(0x40, None), (0x80, None), (0x50, Some(0x60)), (0x50, Some(0x90))] {
+    let kept = kept("b", Some(&slot(0x40)), "shop", Some(Lsn(0x70)), Lsn(0x80)).unwrap();
+    let check = |from, to: Option<u64>| kept.check(Lsn(from), to.map(Lsn));
+    for (from, to) in [(0x40, None), (0x80, None), (0x50, Some(0x60)), (0x50, Some(0x80))] {
         assert_eq!(check(from, to), Ok(()), "{from} {to:?}");
     }
     for (from, to, said) in [
         (0x3f, None, "before what is kept"),
-        (0x81, None, "past what was streamed"),
+        (0x81, None, "--from-lsn 0/81 lies past the end of the log"),
         (0x50, Some(0x50), "does not lie past --from-lsn"),
-        (0x50, Some(0x91), "the end of the server's log"),
+        (0x50, Some(0x81), "--to-lsn 0/81 lies past the end of the log"),
     ] {
         let refusal = check(from, to).unwrap_err();
         assert!(refusal.contains(said) && refusal.contains("kept from 0/40 to 0/80"), "{refusal}");
@@ -116,7 +116,7 @@ fn where_no_history_is_kept_it_is_said_why() {
         (Some(slot(0x81)), Some(0x80), "past the checkpoint"),
         (Some(SlotState { database: None, ..slot(1) }), Some(0x80), "no logical slot of this database"),
     ] {
-        let why = kept("b", found.as_ref(), "shop", checkpoint.map(Lsn)).unwrap_err();
+        let why = kept("b", found.as_ref(), "shop", checkpoint.map(Lsn), Lsn(0x90)).unwrap_err();
         assert!(why.contains(said), "{why}");
     }
 }

@@ -191,10 +191,10 @@ impl Source {
         let end = source::position::log_end(&control).await?.flush;
         let found = slot::find(&control, &bookmark.slot).await?;
         let database = &config.postgres.database;
-        let kept =
-            bookmark::kept(&bookmark.slot, found.as_ref(), database, checkpoint.as_ref().map(|c| c.lsn));
+        let position = checkpoint.as_ref().map(|checkpoint| checkpoint.lsn);
+        let kept = bookmark::kept(&bookmark.slot, found.as_ref(), database, position, end);
         let kept = kept.map_err(PipelineError::Configuration)?;
-        kept.check(from, to, end).map_err(PipelineError::Configuration)?;
+        kept.check(from, to).map_err(PipelineError::Configuration)?;
         let Some(checkpoint) = checkpoint else { return Err(PipelineError::Ended("the checkpoint")) };
 
         let (server, connection, slot, copied) = copy(config.clone(), bookmark, name).await?;
@@ -205,7 +205,7 @@ impl Source {
             return Err(PipelineError::Replaced { server: server.timeline, known: checkpoint.timeline });
         }
         // The bookmark may have moved meanwhile, the copy does not.
-        Kept { from: copied, ..kept }.check(from, to, end).map_err(PipelineError::Configuration)?;
+        Kept { from: copied, ..kept }.check(from, to).map_err(PipelineError::Configuration)?;
         let (end, timeline) = (to.unwrap_or(end), server.timeline);
         Ok(Source { config, control, connection, slot, checkpoint, end, timeline })
     }

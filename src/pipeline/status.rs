@@ -159,7 +159,7 @@ pub async fn status(config: &Config) -> Result<Status, PipelineError> {
     if let Some(Bookmark { slot: name, .. }) = &config.bookmark {
         let found = slot::find(&control, name).await?;
         let position = checkpoint.as_ref().map(|checkpoint| checkpoint.record.lsn);
-        let kept = bookmark::kept(name, found.as_ref(), &config.postgres.database, position);
+        let kept = bookmark::kept(name, found.as_ref(), &config.postgres.database, position, end);
         bookmark = Some(BookmarkStatus {
             name: name.clone(),
             from_lsn: kept.as_ref().ok().map(|kept| kept.from),
