@@ -5,7 +5,7 @@
 //! bring back, until the end or a kill, rows that are gone. What counts is *which* documents history touched: their ids are
 //! collected, in bounded memory, and made right as every writer beside the live process makes them (**M9**, `beside`):
 //! read at a floor past that history, written just below it, and after the horizon read again at a new floor, where what is
-//! gone is deleted. So **M10** holds in its strict form: every id that is written is read again.
+//! gone is deleted. What rule M10 asks of a last stretch thus holds for every id that is written, by **M9** alone.
 //!
 //! | state | what a kill there leaves | shown by (`tests/e2e/replay.rs`) |
 //! |---|---|---|
