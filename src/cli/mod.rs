@@ -182,6 +182,16 @@ pub enum Command {
         #[command(flatten)]
         table: TableArgs,
     },
+    /// Bring back what the changes since a position of the log made of the documents
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay {
+        /// Its flags.
+        #[command(flatten)]
+        args: replay::ReplayArgs,
+        /// A table without a file.
+        #[command(flatten)]
+        table: TableArgs,
+    },
     /// List, show, retry or drop documents that OpenSearch refused
     #[command(after_help = DEAD_LETTERS_EXAMPLES)]
     DeadLetters {

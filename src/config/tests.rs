@@ -373,6 +373,27 @@ proptest! {
 }
 
 #[test]
+fn a_bookmark_is_off_or_a_mapping() {
+    let file = |bookmark: &str| {
+        format!(
+            "postgres: {{ host: h, database: d, user: u }}\nopensearch: {{ url: 'http://h:1' }}\ntables: [{{ table: a }}]\n\
+             bookmark: {bookmark}"
+        )
+    };
+    let off = good(&file("off"), &[]);
+    assert!(
+        off.config.bookmark.is_none() && off.to_yaml().contains("bookmark: off  # file"),
+        "{}",
+        off.to_yaml()
+    );
+    let by_environment = good(&file("{ keep: 1MB }"), &[("PG2OS_BOOKMARK", "off")]);
+    assert!(by_environment.config.bookmark.is_none());
+    assert_eq!(good(&file("{ keep: 1MB }"), &[]).config.bookmark.map(|b| b.keep), Some(1_000_000));
+    expect(&bad(&file("of"), &[]), &[("bookmark", "did you mean off?")]);
+    expect(&bad(&file("{ keeps: 1MB }"), &[]), &[("bookmark.keeps", "did you mean keep?")]);
+}
+
+#[test]
 fn the_settings_of_a_pyspark_job_are_checked() {
     let of = |more: &str| {
         format!(

@@ -23,6 +23,7 @@ use crate::{
     ack::Tracker,
     config::Config,
     lanes::{Lanes, TableNo, Target, WindowRows},
+    map::IdBuffers,
     model::{Epochs, Lsn, ORDINAL_HELD, Version},
     sink::{self, DeadLetters, StateStore},
     source::{self, floor, replication::SystemIdentity, server},
@@ -156,7 +157,7 @@ impl Beside {
             progress: &self.progress,
             max_document_bytes: self.config.bulk.max_document_bytes,
         };
-        let mut written = keys::Keys::default();
+        let mut written = Keys::default();
         // Nothing is guarded without a stream, so no window is ever to be read again.
         reading.copy(client, &rows, |ids| written.push(ids)).await?;
         client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
@@ -230,4 +231,26 @@ pub(super) async fn identity_of(control: &Client) -> Result<SystemIdentity, Pipe
 /// Stands for an id and its routing.
 fn place(target: &Target, plain: &[u8], routing: &[u8]) -> u64 {
     target.hash(plain) ^ target.hash(routing).rotate_left(1)
+}
+
+/// Plain ids and routings of one window, side by side.
+#[derive(Debug, Default)]
+struct Keys {
+    bytes: Vec<u8>,
+    /// Where an id ends, and its routing.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Keys {
+    fn push(&mut self, ids: &IdBuffers) {
+        self.bytes.extend_from_slice(&ids.plain);
+        let id = self.bytes.len();
+        self.bytes.extend_from_slice(&ids.routing);
+        self.ends.push((id, self.bytes.len()));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        starts.zip(&self.ends).map(|(start, (id, end))| (&self.bytes[start..*id], &self.bytes[*id..*end]))
+    }
 }

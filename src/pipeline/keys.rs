@@ -134,27 +134,3 @@ pub(super) fn bad(table: &Table, what: &str) -> PipelineError {
     let window = "of some keys".to_owned();
     PipelineError::Row { table: table.schema.name.to_string(), window, what: what.to_owned() }
 }
-
-/// Plain ids and routings of one window, side by side.
-#[derive(Debug, Default)]
-pub(super) struct Keys {
-    bytes: Vec<u8>,
-    /// Where an id ends, and its routing.
-    ends: Vec<(usize, usize)>,
-}
-
-impl Keys {
-    /// Adds the key of a row.
-    pub(super) fn push(&mut self, ids: &IdBuffers) {
-        self.bytes.extend_from_slice(&ids.plain);
-        let id = self.bytes.len();
-        self.bytes.extend_from_slice(&ids.routing);
-        self.ends.push((id, self.bytes.len()));
-    }
-
-    /// Plain ids and routings.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
-        starts.zip(&self.ends).map(|(start, (id, end))| (&self.bytes[start..*id], &self.bytes[*id..*end]))
-    }
-}

@@ -3,7 +3,7 @@
 use super::{
     beside::Beside,
     error::PipelineError,
-    keys::{self, KEYS, Keys, RowReader},
+    keys::{self, KEYS, RowReader},
     reading,
     tables::Table,
 };
@@ -31,13 +31,13 @@ impl Beside {
         number: TableNo,
         documents: &[Place<'_>],
     ) -> Result<(), PipelineError> {
-        self.write(client, number, documents).await?;
+        let table = self.tables.get(number);
+        self.write(client, table, documents).await?;
         let again = self.again(client).await?;
-        self.delete_gone(client, self.tables.get(number), documents, again).await
+        self.delete_gone(client, table, documents, again).await
     }
 
-    /// As [`Beside::rewrite`], but a document without a row stays as it is: why the row is gone is not known, and not every
-    /// way of going is followed.
+    /// As [`Beside::rewrite`], but a document without a row stays as it is: not every way in which rows go is followed.
     ///
     /// # Errors
     /// As for [`Beside::fill`].
@@ -48,26 +48,26 @@ impl Beside {
         documents: &[Place<'_>],
     ) -> Result<(), PipelineError> {
         let table = self.tables.get(number);
-        let found = self.write(client, number, documents).await?;
+        let found = self.write(client, table, documents).await?;
         if table.append_only {
-            // The document of a row that went since stays too.
+            // That of a row that goes meanwhile stays too.
             return Ok(());
         }
+        let found: Vec<Place<'_>> = found.iter().map(|(plain, routing)| (&plain[..], &routing[..])).collect();
         let again = self.again(client).await?;
-        self.delete_gone(client, table, &found.iter().collect::<Vec<_>>(), again).await
+        self.delete_gone(client, table, &found, again).await
     }
 
-    /// Reads the rows with these plain ids, at a floor of their own, and writes their documents; returns those that there
-    /// are.
+    /// Writes the rows with these plain ids at a floor of their own; returns plain ids and routings of those that there are.
     async fn write(
         &self,
         client: &Client,
-        number: TableNo,
+        table: &Table,
         documents: &[Place<'_>],
-    ) -> Result<Keys, PipelineError> {
-        let (table, mut found) = (self.tables.get(number), Keys::default());
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, PipelineError> {
         let version = self.new_floor(client).await?;
         let actions = WindowRows::new(Snapshot::of_everything(), version);
+        let mut found = vec![];
         for chunk in documents.chunks(KEYS) {
             let plain: Vec<&[u8]> = chunk.iter().map(|(plain, _)| *plain).collect();
             let (read, rows) = keys::rows_of(client, table, &plain).await?;
@@ -75,7 +75,7 @@ impl Beside {
             let mut reader = RowReader::default();
             for line in rows {
                 self.write_row(table, &line, &mut reader, &actions).await?;
-                found.push(&reader.ids);
+                found.push((reader.ids.plain.clone(), reader.ids.routing.clone()));
             }
         }
         actions.answered().await;
