@@ -301,6 +301,22 @@ impl Postgres {
     /// Asynchronous: a standby that lacks the last records becomes the primary, and reuses their positions and
     /// transaction ids. Its copy of the slot is behind, or missing.
     pub fn fail_over(&mut self, rng: &mut Rng, slot_may_be_lost: bool, not_below: Option<u64>) -> u64 {
+        let at = self.end_for_fork(rng, not_below);
+        self.timeline += 1;
+        self.fork(rng, at, slot_may_be_lost);
+        at
+    }
+
+    /// A standby that never heard of this timeline becomes the primary, and gives its own the same number.
+    pub fn fail_over_to_twin(&mut self, rng: &mut Rng) -> Option<u64> {
+        let began = self.history.last()?.switched_at.0;
+        let before: Vec<u64> = self.ends.iter().rev().copied().filter(|end| *end < began).take(8).collect();
+        let at = *before.get(rng.below(before.len().max(1)))?;
+        self.fork(rng, at, false);
+        Some(at)
+    }
+
+    fn end_for_fork(&self, rng: &mut Rng, not_below: Option<u64>) -> u64 {
         let lost = match not_below {
             Some(lowest) => self.ends.iter().rev().skip(1).take_while(|end| **end >= lowest).count(),
             None => {
@@ -308,13 +324,15 @@ impl Postgres {
                 rng.below(self.ends.len().min(known))
             }
         };
-        let at = self.ends[self.ends.len() - 1 - lost];
+        self.ends[self.ends.len() - 1 - lost]
+    }
+
+    fn fork(&mut self, rng: &mut Rng, at: u64, slot_may_be_lost: bool) {
         let left =
             self.history.iter().find(|switch| switch.switched_at.0 >= at).map(|switch| switch.timeline);
-        let left = left.unwrap_or(self.timeline);
+        let left = left.unwrap_or(self.timeline - 1);
         self.history.retain(|switch| switch.switched_at.0 < at);
         self.history.push(TimelineSwitch { timeline: left, switched_at: Lsn(at) });
-        self.timeline += 1;
         self.ends.retain(|end| *end <= at);
         self.wal.retain(|commit| commit.end <= at);
         self.transactions.clear();
@@ -335,7 +353,6 @@ impl Postgres {
             confirmed: slot.confirmed.min(at).saturating_sub(8 * rng.below(4) as u64).max(slot.created),
             ..slot
         });
-        at
     }
 
     /// Number of the first commit that a stream from `position` gets.

@@ -146,6 +146,9 @@ impl Process {
         let is_own = is_own || !env.rules.high_own;
         let positions = StoredPositions { raised, beside, checkpoint: stored, is_own };
         let mut known = memory.begin_session(vec!["public.t".into()], &positions);
+        if !env.rules.timeline_began {
+            known.at_least = Lsn::ZERO;
+        }
         if !env.rules.high {
             known.at_most = stored.map_or(Lsn::ZERO, |stored| stored.lsn);
         }
@@ -169,7 +172,11 @@ impl Process {
             system_identifier: server.system_id,
             database: server.database,
             timeline: server.timeline,
-            timeline_began: position::began(server.timeline, &env.pg.history),
+            timeline_began: if env.rules.timeline_began {
+                position::began(server.timeline, &env.pg.history)
+            } else {
+                Lsn::ZERO
+            },
             publications: PUBLICATIONS.into(),
             fingerprint,
             held_below,
@@ -225,11 +232,15 @@ impl Process {
                 Stage::Checkpoint
             }
             Stage::Checkpoint => {
-                self.memory.lock().doubt(plan.others_until);
+                let until = plan.others_until.filter(|_| env.rules.repeat_after_no_start);
+                self.memory.lock().doubt(until);
                 env.write_checkpoint(&plan.checkpoint, self.number)?;
                 Stage::Start
             }
             Stage::Start => {
+                if env.rng.per_mille(env.scenario.no_start) {
+                    return Err(Superseded);
+                }
                 let Phase::Opening(plan) = std::mem::replace(&mut self.phase, Phase::Closed) else {
                     return Ok(None);
                 };

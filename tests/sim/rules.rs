@@ -15,6 +15,8 @@ pub struct Rules {
     pub repeat: bool,
     /// **M5** … and every delete for a while after the slot was taken.
     pub repeat_after_start: bool,
+    /// **M5** … also where the session that took it did not begin.
+    pub repeat_after_no_start: bool,
     /// **M5** The checkpoint waits for the repetition.
     pub hold: bool,
     /// **M6** The sweep waits for the horizon.
@@ -29,6 +31,8 @@ pub struct Rules {
     pub high_beside: bool,
     /// **M7** What a process knows of it counts where no other has streamed since. Off: always.
     pub high_own: bool,
+    /// Timelines are told apart by where they began, and by where their log ends. Off: by their number.
+    pub timeline_began: bool,
     /// **M9** A Job reads its keys again.
     pub reread: bool,
     /// **M9** … after the horizon.
@@ -60,6 +64,7 @@ pub const ALL: Rules = Rules {
     held_lookup: true,
     repeat: true,
     repeat_after_start: true,
+    repeat_after_no_start: true,
     hold: true,
     sweep_horizon: true,
     refresh: true,
@@ -67,6 +72,7 @@ pub const ALL: Rules = Rules {
     high_floor: true,
     high_beside: true,
     high_own: true,
+    timeline_began: true,
     reread: true,
     reread_horizon: true,
     truncate_ordinal: true,

@@ -19,6 +19,8 @@ pub struct Scenario {
     pub crash_in_windows: usize,
     /// The session is lost and the process stays.
     pub lose_session: usize,
+    /// START fails, in 1000 of them.
+    pub no_start: usize,
     /// Another instance takes the slot.
     pub takeover: usize,
     /// It stops in order.
@@ -27,6 +29,8 @@ pub struct Scenario {
     pub failover: usize,
     /// … right after a floor was taken.
     pub failover_at_floor: usize,
+    /// … to a standby that gives its timeline the number of this one.
+    pub twin: usize,
     /// … and sometimes the slot.
     pub lose_slot: bool,
     /// OpenSearch forgets the versions of deleted documents.
@@ -60,10 +64,12 @@ const QUIET: Scenario = Scenario {
     crash: 0,
     crash_in_windows: 0,
     lose_session: 0,
+    no_start: 0,
     takeover: 0,
     stop: 0,
     failover: 0,
     failover_at_floor: 0,
+    twin: 0,
     lose_slot: false,
     forget: 0,
     late: 40,
@@ -95,7 +101,7 @@ const FULL: Scenario = Scenario {
 const STREAM_FULL: Scenario = Scenario { windows: false, old_documents: false, ..FULL };
 
 /// With all rules, none of these goes wrong.
-pub const GOOD: [(&str, Scenario); 25] = [
+pub const GOOD: [(&str, Scenario); 26] = [
     ("quiet", QUIET),
     ("deletes forgotten", Scenario { forget: 80, ..QUIET }),
     ("stream", STREAM_FULL),
@@ -121,6 +127,7 @@ pub const GOOD: [(&str, Scenario); 25] = [
     ("much in doubt, windows", Scenario { workload: EVERYTHING, crash: 20, ..DOUBT_WINDOWS }),
     ("read again after failovers", Scenario { workload: EVERYTHING, ..RESYNC }),
     ("failover at a floor", STALLED),
+    ("two timelines with one number", TWINS),
     ("two instances", Scenario { takeover: 15, pause: true, workload: EVERYTHING, ..STREAM_FULL }),
     ("two instances, failover, stream", INSTANCES),
     (
@@ -157,15 +164,18 @@ const STALLED: Scenario = Scenario {
     failover_at_floor: 600,
     ..QUIET
 };
+/// Standbys that are promoted one after the other, and never heard of each other.
+const TWINS: Scenario =
+    Scenario { failover: 6, twin: 6, lose_session: 8, pause: true, workload: EVERYTHING, ..FULL };
 /// Instances that take the slot from one another, and remember what they did.
 const INSTANCES: Scenario =
-    Scenario { takeover: 15, failover: 8, crash: 2, pause: true, steps: 300, ..STREAM_FULL };
+    Scenario { takeover: 15, no_start: 100, failover: 8, crash: 2, pause: true, steps: 300, ..STREAM_FULL };
 const JOB_FAILOVER: Scenario =
     Scenario { job: true, failover: 8, lose_session: 10, crash: 2, steps: 400, ..STREAM_FULL };
 const JOB: Scenario = Scenario { job: true, crash: 0, crash_in_windows: 0, lose_session: 0, ..DOUBT };
 
 /// With one rule off, each of these goes wrong.
-pub const BAD: [(&str, Rules, Scenario); 24] = [
+pub const BAD: [(&str, Rules, Scenario); 26] = [
     ("M1 merge", Rules { merge: false, ..ALL }, QUIET),
     ("M2 guard only above the window", Rules { guard_above: false, ..ALL }, FULL),
     ("M3 guard what is not seen", Rules { guard_unseen: false, ..ALL }, Scenario { forget: 200, ..QUIET }),
@@ -176,6 +186,11 @@ pub const BAD: [(&str, Rules, Scenario); 24] = [
     ),
     ("M5 repeat deletes in doubt", Rules { repeat: false, ..ALL }, DOUBT),
     ("M5 repeat after taking the slot", Rules { repeat_after_start: false, ..ALL }, DOUBT),
+    (
+        "M5 repeat after a session that did not begin",
+        Rules { repeat_after_no_start: false, ..ALL },
+        Scenario { crash: 20, no_start: 500, ..DOUBT },
+    ),
     ("M5 the checkpoint waits", Rules { hold: false, ..ALL }, DOUBT),
     ("M6 the sweep waits", Rules { sweep_horizon: false, ..ALL }, RESYNC),
     (
@@ -187,6 +202,7 @@ pub const BAD: [(&str, Rules, Scenario); 24] = [
     ("M8 floors are in high", Rules { high_floor: false, ..ALL }, STALLED),
     ("M7 what a Job wrote", Rules { high_beside: false, ..ALL }, JOB_FAILOVER),
     ("M7 what others streamed", Rules { high_own: false, ..ALL }, INSTANCES),
+    ("timelines are told by where they began", Rules { timeline_began: false, ..ALL }, TWINS),
     ("M9 a Job reads again", Rules { reread: false, ..ALL }, Scenario { forget: 200, job: true, ..STREAM }),
     ("M9 after the horizon", Rules { reread_horizon: false, ..ALL }, JOB),
     (

@@ -131,11 +131,13 @@ impl World {
             let written = self.process.session().map(Session::written);
             let not_below = written.filter(|_| floor_taken);
             let at = env.pg.fail_over(&mut env.rng, s.lose_slot, not_below);
-            env.failed_over = true;
-            env.streamed_from = env.streamed_from.min(at);
-            note!(env, "FAILOVER at {at:x}, slot {:x?}, table {:?}", env.pg.slot, env.pg.visible);
-            if env.rng.below(3) == 0 { self.process.crash(env) } else { self.process.lose_session(env) }
+            self.failed_over(at);
+        } else if env.rng.per_mille(s.twin)
+            && let Some(at) = env.pg.fail_over_to_twin(&mut env.rng)
+        {
+            self.failed_over(at);
         }
+        let env = &mut self.env;
         if env.rng.per_mille(s.forget) {
             note!(env, "deletes forgotten");
             env.os.forget_deletes();
@@ -147,6 +149,14 @@ impl World {
         if env.rng.per_mille(s.late) {
             self.execute_late();
         }
+    }
+
+    fn failed_over(&mut self, at: u64) {
+        let env = &mut self.env;
+        env.failed_over = true;
+        env.streamed_from = env.streamed_from.min(at);
+        note!(env, "FAILOVER at {at:x}, slot {:x?}, table {:?}", env.pg.slot, env.pg.visible);
+        if env.rng.below(3) == 0 { self.process.crash(env) } else { self.process.lose_session(env) }
     }
 
     fn execute_late(&mut self) {
