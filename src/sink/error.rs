@@ -43,6 +43,8 @@ pub enum SinkError {
         url: String,
         /// What the system says.
         detail: String,
+        /// Did the connection end, and not the time?
+        cut: bool,
     },
     /// The answer is longer than the memory that is kept for one.
     #[error("OpenSearch at {url} answers with more than {limit} bytes at once")]
@@ -227,6 +229,11 @@ impl SinkError {
     /// Is it certain that the request never left?
     pub(crate) fn was_never_sent(&self) -> bool {
         matches!(self, SinkError::Unreachable { .. } | SinkError::Tls { .. } | SinkError::Configuration(_))
+    }
+
+    /// Did the connection end with the request in it?
+    pub(super) fn was_cut(&self) -> bool {
+        matches!(self, SinkError::NoAnswer { cut: true, .. })
     }
 
     /// Has OpenSearch answered with this error type (`index_not_found_exception`, …)?
