@@ -127,7 +127,7 @@ impl Delivery {
     fn split(&mut self, part: Part, kind: &str, reason: &str) -> Next {
         match part.entries[..] {
             [entry] => self.bury(entry, kind, reason.to_owned()),
-            _ => self.into_pieces(&part, part.entries.len().div_ceil(2)),
+            _ => self.queue_pieces(&part, part.entries.len().div_ceil(2)),
         }
         self.progress()
     }
@@ -136,7 +136,7 @@ impl Delivery {
         self.buried.push(Burial { entry, kind: kind.to_owned(), reason });
     }
 
-    fn into_pieces(&mut self, part: &Part, actions: usize) {
+    fn queue_pieces(&mut self, part: &Part, actions: usize) {
         let pieces = part.entries.chunks(actions);
         let pieces = pieces.map(|piece| Part { entries: piece.to_vec(), suspicion: part.suspicion });
         self.parts.extend(pieces.rev());
@@ -169,7 +169,7 @@ impl Delivery {
         if let Judgement::Split(actions) = judgement
             && let Some(part) = self.parts.pop()
         {
-            self.into_pieces(&part, actions);
+            self.queue_pieces(&part, actions);
         }
         next
     }
