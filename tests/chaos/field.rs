@@ -10,6 +10,7 @@ use crate::{
         servers::Servers,
     },
 };
+use serde_json::json;
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -172,6 +173,11 @@ impl<'a> Field<'a> {
                 self.pass(lasts).await;
                 self.opensearch.refuse_bulks(0);
             }
+            Fault::Block => {
+                self.block(true).await;
+                self.pass(lasts).await;
+                self.block(false).await;
+            }
             Fault::DropSlot => {
                 let slot = self.world.slot();
                 // The other process takes it at once again, or has not made it yet.
@@ -189,6 +195,11 @@ impl<'a> Field<'a> {
                 }
             }
         }
+    }
+
+    async fn block(&self, read_only: bool) {
+        let settings = json!({"persistent": {"cluster.blocks.read_only": read_only.then_some(true)}});
+        self.world.os.call("PUT", "/_cluster/settings", settings).await;
     }
 
     async fn pause(&mut self, pid: Option<u32>, lasts: Duration) {

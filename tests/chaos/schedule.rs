@@ -47,6 +47,8 @@ pub(crate) enum Fault {
     Slow(Side),
     /// Bulk requests are refused with this status for a while.
     Refuse(u16),
+    /// The whole cluster is read-only for a while.
+    Block,
     /// The slot is dropped.
     DropSlot,
 }
@@ -94,7 +96,8 @@ fn fault(rng: &mut Rng) -> Fault {
         73..78 => Fault::Stall(side),
         78..83 => Fault::HalfOpen(side),
         83..87 => Fault::Slow(side),
-        87..94 => Fault::Refuse(if rng.chance(50) { 429 } else { 503 }),
+        87..92 => Fault::Refuse(if rng.chance(50) { 429 } else { 503 }),
+        92..95 => Fault::Block,
         _ => Fault::DropSlot,
     }
 }
@@ -104,5 +107,5 @@ fn a_seed_repeats_its_schedule_and_every_fault_comes_up() {
     assert_eq!(format!("{:?}", schedule(7)), format!("{:?}", schedule(7)));
     let all: Vec<Fault> = (0..300).flat_map(schedule).map(|event| event.fault).collect();
     let kinds: std::collections::BTreeSet<String> = all.iter().map(|fault| format!("{fault:?}")).collect();
-    assert_eq!(kinds.len(), 23, "{kinds:?}");
+    assert_eq!(kinds.len(), 24, "{kinds:?}");
 }

@@ -16,6 +16,7 @@ mod faults;
 mod gaps;
 mod identities;
 mod instances;
+mod outcomes;
 mod poison;
 mod refusals;
 mod relations;

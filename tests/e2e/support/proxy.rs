@@ -40,6 +40,8 @@ struct State {
     refusal: AtomicU16,
     poison: Mutex<Option<Vec<u8>>>,
     poisoned: AtomicU64,
+    /// So many answers to bulk requests are still to be spoiled.
+    spoils: AtomicU64,
 }
 
 /// The connection is to be cut.
@@ -111,6 +113,17 @@ impl Proxy {
         self.state.poisoned.load(Ordering::Acquire)
     }
 
+    /// The next bulk requests are executed, but what comes back is something else, in turn: a page with 200, one with 502, half
+    /// of the answer, an answer without its items, nothing.
+    pub(crate) fn spoil_bulks(&self, count: u64) {
+        self.state.spoils.store(count, Ordering::Release);
+    }
+
+    /// Have all of them come?
+    pub(crate) fn has_spoiled(&self) -> bool {
+        self.state.spoils.load(Ordering::Acquire) == 0
+    }
+
     /// The next bulk request is held.
     pub(crate) fn hold_next_bulk(&self) {
         self.state.holds_next.store(true, Ordering::Release);
@@ -135,11 +148,11 @@ impl State {
         let Ok(server) = TcpStream::connect(server).await else { return };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let to_client = AsyncMutex::new(to_client);
+        let (to_client, in_bulk) = (AsyncMutex::new(to_client), AtomicBool::new(false));
         let both = async {
             tokio::try_join!(
-                self.requests(from_client, to_server, &to_client, born),
-                self.answers(from_server, &to_client, born)
+                self.requests(from_client, to_server, &to_client, &in_bulk, born),
+                self.answers(from_server, &to_client, &in_bulk, born)
             )
         };
         // Whatever ends first: all four halves are closed with it.
@@ -154,6 +167,7 @@ impl State {
         mut from: OwnedReadHalf,
         mut to: OwnedWriteHalf,
         to_client: &AsyncMutex<OwnedWriteHalf>,
+        in_bulk: &AtomicBool,
         born: u64,
     ) -> Result<(), Cut> {
         let mut held = self.held.subscribe();
@@ -177,6 +191,9 @@ impl State {
                 to_client.lock().await.write_all(answer.as_bytes()).await.map_err(|_| Cut)?;
                 continue;
             }
+            if chunk.starts_with(b"POST ") {
+                in_bulk.store(is_bulk, Ordering::Release);
+            }
             self.taste(&mut seen, chunk)?;
             if length == 0 || to.write_all(chunk).await.is_err() {
                 let _ = to.shutdown().await;
@@ -189,6 +206,7 @@ impl State {
         &self,
         mut from: OwnedReadHalf,
         to: &AsyncMutex<OwnedWriteHalf>,
+        in_bulk: &AtomicBool,
         born: u64,
     ) -> Result<(), Cut> {
         let mut buffer = vec![0; 64 << 10];
@@ -196,11 +214,19 @@ impl State {
             let length = from.read(&mut buffer).await.unwrap_or(0);
             self.obstruct(born).await;
             let mut to = to.lock().await;
+            if length > 0 && in_bulk.load(Ordering::Acquire) && self.takes_spoil() {
+                let _ = to.write_all(&spoiled(self.spoils.load(Ordering::Acquire), &buffer[..length])).await;
+                return Err(Cut);
+            }
             if length == 0 || to.write_all(&buffer[..length]).await.is_err() {
                 let _ = to.shutdown().await;
                 return Ok(());
             }
         }
+    }
+
+    fn takes_spoil(&self) -> bool {
+        self.spoils.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
     }
 
     /// Waits as long as the network does not let anything through.
@@ -223,6 +249,24 @@ impl State {
         }
         seen.drain(..seen.len().saturating_sub(poison.len()));
         Ok(())
+    }
+}
+
+/// What comes instead of `answer`.
+fn spoiled(kind: u64, answer: &[u8]) -> Vec<u8> {
+    let page = |status: u16, content_type: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    };
+    match kind % 5 {
+        0 => page(200, "text/html", "<html>Welcome</html>"),
+        1 => page(502, "text/html", "<html>Bad Gateway</html>"),
+        2 => answer[..answer.len() / 2].to_vec(),
+        3 => page(200, "application/json", r#"{"errors":false,"items":[]}"#),
+        _ => vec![],
     }
 }
 
