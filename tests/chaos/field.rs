@@ -5,6 +5,7 @@ use crate::{
     schedule::{Event, Fault, Side},
     support::{
         Followed, World, eventually,
+        opensearch::OpenSearch,
         process::{Pg2os, signal, try_signal},
         proxy::Proxy,
         servers::Servers,
@@ -36,6 +37,17 @@ pub(crate) struct Field<'a> {
     /// When it was seen to have ended.
     ended: Option<Instant>,
     processes: u32,
+}
+
+/// Both servers run, and nothing is blocked.
+pub(crate) async fn heal(servers: &Servers) {
+    servers.start_again();
+    block(&OpenSearch::new(&servers.os_url), false).await;
+}
+
+async fn block(opensearch: &OpenSearch, read_only: bool) {
+    let settings = json!({"persistent": {"cluster.blocks.read_only": read_only.then_some(true)}});
+    opensearch.call("PUT", "/_cluster/settings", settings).await;
 }
 
 impl<'a> Field<'a> {
@@ -174,9 +186,9 @@ impl<'a> Field<'a> {
                 self.opensearch.refuse_bulks(0);
             }
             Fault::Block => {
-                self.block(true).await;
+                block(&self.world.os, true).await;
                 self.pass(lasts).await;
-                self.block(false).await;
+                block(&self.world.os, false).await;
             }
             Fault::DropSlot => {
                 let slot = self.world.slot();
@@ -195,11 +207,6 @@ impl<'a> Field<'a> {
                 }
             }
         }
-    }
-
-    async fn block(&self, read_only: bool) {
-        let settings = json!({"persistent": {"cluster.blocks.read_only": read_only.then_some(true)}});
-        self.world.os.call("PUT", "/_cluster/settings", settings).await;
     }
 
     async fn pause(&mut self, pid: Option<u32>, lasts: Duration) {
