@@ -1,6 +1,7 @@
-//! A document that ends a real node: OpenSearch 2 dies of a StackOverflowError when it reads a `flat_object` 880 deep (at 700 now and then).
+//! A document that ends a real node: OpenSearch 2 dies of a StackOverflowError when it reads a `flat_object` 880 deep. Not each
+//! time: a stack that has overflowed in one state of the compiler may suffice in another, so that the document may pass in the end.
 
-use crate::support::{in_world_on, servers::Servers};
+use crate::support::{eventually, in_world_on, servers::Servers};
 use serde_json::json;
 use std::{
     sync::{
@@ -16,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(540);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes: a node dies and is started again six times; run by make chaos"]
-async fn a_document_that_ends_its_node_becomes_a_dead_letter_and_its_neighbours_are_indexed() {
+async fn a_document_that_ends_its_node_passes_alone_or_becomes_a_dead_letter() {
     let servers = Arc::new(Servers::private());
     let supervisor = Supervisor::start(servers.clone());
     let schema = "CREATE TABLE t (id int PRIMARY KEY, doc jsonb);
@@ -31,13 +32,24 @@ async fn a_document_that_ends_its_node_becomes_a_dead_letter_and_its_neighbours_
         world
             .sql("UPDATE t SET doc = '{\"a\": 2}'; INSERT INTO t SELECT 150, (repeat('{\"a\":', 880) || 1 || repeat('}', 880))::jsonb")
             .await;
-        let given_up = async || pg2os.log().contains("error=\"poison\"");
-        crate::support::eventually("it is given up", PATIENCE, given_up).await;
-        world.becomes_equal_within(PATIENCE, &followed).await;
+        let index = world.index("t");
+        let decided = async || {
+            let letters = pg2os.log().matches("error=\"poison\"").count();
+            // While the node is down, nothing is.
+            let found = reqwest::get(format!("{}/{index}/_doc/150", servers.os_url)).await;
+            letters > 0 || found.is_ok_and(|answer| answer.status() == 200)
+        };
+        eventually("it is in the index or given up", PATIENCE, decided).await;
+        eventually("the node is back", PATIENCE, async || {
+            reqwest::get(&servers.os_url).await.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
         let letters = world.dead_letters().await;
-        assert!(letters.len() == 1 && letters[0]["id"] == "150", "{letters:?}");
+        let all = [world.followed("t", &["id"])];
+        world.becomes_equal_within(PATIENCE, if letters.is_empty() { &all } else { &followed }).await;
+        assert!(letters.iter().all(|letter| letter["id"] == "150"), "{letters:?}");
         let deaths = supervisor.deaths.load(Ordering::Acquire);
-        eprintln!("the node died {deaths} times");
+        eprintln!("the node died {deaths} times; dead letters: {}", letters.len());
         assert!((1..=6).contains(&deaths), "the node died {deaths} times");
         pg2os.stop().await;
     })
