@@ -1,6 +1,6 @@
 # Servers, caches and tools live in $PG2OS_DEV_HOME (/var/tmp/pg2os-dev), outside the checkout.
 
-.PHONY: help setup lint test simulate test-matrix failover fuzz demo bench clean
+.PHONY: help setup lint test simulate test-matrix failover chaos fuzz demo bench clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -31,6 +31,12 @@ fuzz: ## 10 million runs of each fuzz target (nightly Rust, hours); RUNS=100000 
 failover: setup ## Every kind of failover with a Patroni cluster, then ROUNDS=20 in a row (SEED=1); half an hour
 	PG2OS_FAILOVER_ROUNDS=$(ROUNDS) PG2OS_FAILOVER_SEED=$(SEED) tests/servers/with-servers.sh \
 	  cargo test --locked --test failover -- --include-ignored --test-threads=1 --nocapture
+
+SEEDS = 100
+FIRST = 0
+chaos: setup ## Random load and random faults on both servers and the network: SEEDS=1000, from FIRST=0; half a minute each
+	PG2OS_CHAOS_SEEDS=$(SEEDS) PG2OS_CHAOS_FIRST=$(FIRST) tests/servers/with-servers.sh \
+	  cargo test --locked --test chaos -- --include-ignored --test-threads=1 --nocapture
 
 demo: ## Follow a database under load and compare every row with every document (under 5 minutes)
 	@tests/demo/demo.sh

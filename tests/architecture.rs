@@ -142,3 +142,22 @@ fn the_import_scanner_sees_groups_and_paths() {
     let text = "use crate::{a::{x, y}, b, cd::Z};\nlet z = crate::e::f();\nuse crate::g;";
     assert_eq!(imports(text), ["a", "b", "cd", "e", "g"].map(str::to_owned).into());
 }
+
+/// Names in code quotes that are made of four words or more.
+fn tests_named(text: &str) -> BTreeSet<&str> {
+    let names = text.split('`').skip(1).step_by(2);
+    names.filter(|name| name.split('_').count() > 3 && !name.contains(['.', ' '])).collect()
+}
+
+#[test]
+fn every_test_that_the_guarantees_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let named = fs::read_to_string(root.join("docs/guarantees.md")).unwrap();
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        sources(&root.join(folder)).iter().for_each(|file| code.push_str(&fs::read_to_string(file).unwrap()));
+    }
+    let named = tests_named(&named);
+    let missing: Vec<_> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(named.len() > 40 && missing.is_empty(), "{} named, missing: {missing:?}", named.len());
+}

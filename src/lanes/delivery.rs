@@ -2,6 +2,7 @@
 //!
 //! Nothing of a batch is given up silently: an action is done, retried for ever, or buried as a dead letter (G1, G8).
 
+use super::suspicion::{Judgement, Suspicion};
 use crate::{
     model::Version,
     sink::{Answer, Outcome},
@@ -51,22 +52,36 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Delivery {
     /// Parts that are not answered, the next one last.
-    parts: Vec<Vec<u32>>,
+    parts: Vec<Part>,
     buried: Vec<Burial>,
     server_errors: HashMap<u32, u32>,
     attempt: u32,
 }
 
+#[derive(Debug, Default)]
+struct Part {
+    entries: Vec<u32>,
+    suspicion: Suspicion,
+}
+
 impl Delivery {
     /// A delivery of `entries`, in one request at first.
     pub fn new(entries: Vec<u32>) -> Self {
-        let parts = if entries.is_empty() { vec![] } else { vec![entries] };
+        let whole = Part { entries, ..Part::default() };
+        let parts = if whole.entries.is_empty() { vec![] } else { vec![whole] };
         Delivery { parts, buried: vec![], server_errors: HashMap::new(), attempt: 0 }
     }
 
     /// The entries of the next request; `None` when all are answered.
     pub fn part(&self) -> Option<&[u32]> {
-        self.parts.last().map(Vec::as_slice)
+        self.parts.last().map(|part| part.entries.as_slice())
+    }
+
+    /// Before [`Delivery::part`] is sent: how long to wait at least, and then until the cluster answers a request without
+    /// documents; `None` where nothing is held against the part. Poison must not be taken for a cluster that is down, nor
+    /// the other way round.
+    pub fn caution(&self) -> Option<Duration> {
+        self.parts.last().and_then(|part| part.suspicion.pause(part.entries.len()))
     }
 
     /// The actions that were given up, for the dead letters; to be made durable before the batch counts as answered.
@@ -80,13 +95,16 @@ impl Delivery {
         let Some(part) = self.parts.pop() else { return Next::Go };
         match answer {
             Answer::AllDone => self.progress(),
-            Answer::Items(items) => self.on_items(&part, items, highest),
+            Answer::Items(items) => self.on_items(&part.entries, items, highest),
             Answer::TooLarge => self.split(
                 part,
                 "too_large",
-                "OpenSearch refuses the document as too large (413, http.max_content_length)",
+                "OpenSearch takes no request as large as this document alone (HTTP 413: http.max_content_length or that of a \
+                 gateway; HTTP 429: indexing_pressure.memory.limit)",
             ),
             Answer::BadRequest(reason) => self.split(part, "bad_request", &reason),
+            Answer::Cut(reason) => self.cut(part, reason),
+            Answer::Overloaded(reason) => self.overloaded(part, reason),
             Answer::Credentials(reason) => self.again(part, Trouble::NeedsCure(reason)),
             // An unknown outcome is sent again as it was: same ids, same versions, so twice is once.
             Answer::Busy(reason) | Answer::Unknown(reason) => self.again(part, Trouble::Passing(reason)),
@@ -98,7 +116,7 @@ impl Delivery {
         Next::Go
     }
 
-    fn again(&mut self, part: Vec<u32>, trouble: Trouble) -> Next {
+    fn again(&mut self, part: Part, trouble: Trouble) -> Next {
         self.parts.push(part);
         self.attempt += 1;
         let at_most = FIRST_WAIT.saturating_mul(1 << self.attempt.min(16)).min(LONGEST_WAIT);
@@ -106,15 +124,54 @@ impl Delivery {
     }
 
     /// Halves the part to find the action that is refused; an action alone is buried.
-    fn split(&mut self, mut part: Vec<u32>, kind: &str, reason: &str) -> Next {
-        if let [entry] = part[..] {
-            self.buried.push(Burial { entry, kind: kind.to_owned(), reason: reason.to_owned() });
-            return self.progress();
+    fn split(&mut self, part: Part, kind: &str, reason: &str) -> Next {
+        match part.entries[..] {
+            [entry] => self.bury(entry, kind, reason.to_owned()),
+            _ => self.queue_pieces(&part, part.entries.len().div_ceil(2)),
         }
-        let second = part.split_off(part.len() / 2);
-        self.parts.push(second);
-        self.parts.push(part);
         self.progress()
+    }
+
+    fn bury(&mut self, entry: u32, kind: &str, reason: String) {
+        self.buried.push(Burial { entry, kind: kind.to_owned(), reason });
+    }
+
+    fn queue_pieces(&mut self, part: &Part, actions: usize) {
+        let pieces = part.entries.chunks(actions);
+        let pieces = pieces.map(|piece| Part { entries: piece.to_vec(), suspicion: part.suspicion });
+        self.parts.extend(pieces.rev());
+    }
+
+    fn cut(&mut self, mut part: Part, reason: String) -> Next {
+        let judgement = part.suspicion.cut(part.entries.len());
+        match (judgement, &part.entries[..]) {
+            (Judgement::GiveUp, &[entry]) => {
+                self.bury(
+                    entry,
+                    "poison",
+                    format!(
+                        "nodes or connections ended each time this document was sent, at last alone: {reason}"
+                    ),
+                );
+                self.progress()
+            }
+            _ => self.again_as(judgement, part, reason),
+        }
+    }
+
+    fn overloaded(&mut self, mut part: Part, reason: String) -> Next {
+        let judgement = part.suspicion.overloaded(part.entries.len());
+        self.again_as(judgement, part, reason)
+    }
+
+    fn again_as(&mut self, judgement: Judgement, part: Part, reason: String) -> Next {
+        let next = self.again(part, Trouble::Passing(reason));
+        if let Judgement::Split(actions) = judgement
+            && let Some(part) = self.parts.pop()
+        {
+            self.queue_pieces(&part, actions);
+        }
+        next
     }
 
     fn on_items(&mut self, part: &[u32], items: Vec<(usize, Outcome)>, highest: Version) -> Next {
@@ -159,7 +216,9 @@ impl Delivery {
             self.attempt = 0;
         }
         match trouble {
-            Some(trouble) if !again.is_empty() => self.again(again, trouble),
+            Some(trouble) if !again.is_empty() => {
+                self.again(Part { entries: again, ..Part::default() }, trouble)
+            }
             _ => self.progress(),
         }
     }
@@ -220,6 +279,22 @@ mod tests {
     }
 
     #[test]
+    fn a_busy_cluster_gets_smaller_requests_for_ever() {
+        let mut d = Delivery::new((0..4).collect());
+        for _ in 0..1000 {
+            let next = d.on_answer(Answer::Overloaded("429".into()), TOP);
+            assert!(matches!(next, Next::Wait { at_most, .. } if at_most <= LONGEST_WAIT));
+        }
+        assert_eq!((d.part(), d.caution()), (Some(&[0][..]), None));
+        let mut sent = vec![];
+        while let Some(part) = d.part() {
+            sent.extend_from_slice(part);
+            d.on_answer(Answer::AllDone, TOP);
+        }
+        assert_eq!((sent, buried(&mut d)), ((0..4).collect(), vec![]));
+    }
+
+    #[test]
     fn a_server_error_that_stays_ends_as_a_dead_letter() {
         let mut d = Delivery::new(vec![4]);
         for _ in 0..SERVER_ERROR_RETRIES {
@@ -231,6 +306,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn poison_ends_few_nodes_and_only_it_is_given_up(
+            count in 1u32..2000, poison in proptest::collection::btree_set(0u32..2000, 0..3)
+        ) {
+            let poison: BTreeSet<u32> = poison.into_iter().filter(|p| *p < count).collect();
+            let mut d = Delivery::new((0..count).collect());
+            let (mut done, mut cuts) = (BTreeSet::new(), 0);
+            while let Some(part) = d.part() {
+                let part = part.to_vec();
+                if part.iter().any(|e| poison.contains(e)) {
+                    cuts += 1;
+                    d.on_answer(Answer::Cut("reset".into()), TOP);
+                } else {
+                    done.extend(part);
+                    d.on_answer(Answer::AllDone, TOP);
+                }
+            }
+            let buried: BTreeSet<u32> = buried(&mut d).into_iter().collect();
+            prop_assert_eq!(&buried, &poison);
+            prop_assert_eq!(done.union(&buried).count(), count as usize);
+            prop_assert!(cuts <= 6 * poison.len(), "{} nodes ended", cuts);
+        }
+
         #[test]
         fn a_refused_request_is_split_until_the_culprits_are_alone(
             count in 1u32..60, culprits in proptest::collection::btree_set(0u32..60, 0..5), too_large: bool

@@ -10,6 +10,7 @@ mod doubt;
 mod guard;
 mod lane;
 mod repeat;
+mod suspicion;
 mod window;
 
 pub use action::{Action, Change, LookupKey, TableNo, Target};

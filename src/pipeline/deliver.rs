@@ -115,6 +115,10 @@ impl Deliverer {
         while let Some(part) = delivery.part() {
             let request = batch.request(&body, part);
             let actions = part.len();
+            if let Some(pause) = delivery.caution() {
+                tokio::time::sleep(pause).await;
+                self.until_it_answers(lane, said).await;
+            }
             while self.stream.as_ref().is_some_and(|stream| !stream.holds_slot()) {
                 // The reader finds out, and this session ends.
                 tokio::time::sleep(FIRST_WAIT).await;
@@ -122,7 +126,7 @@ impl Deliverer {
             let is_delete = |i: usize| batch.entry(part[i]).kind == EntryKind::Delete;
             let answer = self.client.bulk(request, actions, is_delete, self.require_alias).await;
             self.progress.answered(&answer, actions);
-            if matches!(answer, Answer::Unknown(_)) {
+            if answer.leaves_doubt() {
                 self.lanes.doubt(lane, &batch, part, Instant::now());
             }
             let highest = self.highest_version(&answer).await;
@@ -141,6 +145,16 @@ impl Deliverer {
         let target = |at: u32| &self.tables.get(batch.entry(at).table).target;
         self.letters.resolve(&batch, target, &refused).await;
         Ok((batch, body))
+    }
+
+    /// Waits until OpenSearch answers a request without documents.
+    async fn until_it_answers(&self, lane: usize, said: &mut Said) {
+        let mut attempt = 0;
+        while let Err(error) = self.client.info().await {
+            said.trouble(lane, &Trouble::Passing(error.to_string()));
+            attempt += 1;
+            pause(attempt).await;
+        }
     }
 
     /// The highest version that this source can have given by now; asked anew only where a conflict lies above.

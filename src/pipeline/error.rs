@@ -151,6 +151,20 @@ impl PipelineError {
         }
     }
 
+    /// Is it something in OpenSearch that somebody has to cure and that was right before: credentials, certificates, rights, a
+    /// block, a closed index? A program that has run waits for the cure, as its lanes do.
+    pub(super) fn is_waited_out(&self) -> bool {
+        match self {
+            PipelineError::Sink(error) => {
+                matches!(
+                    error,
+                    SinkError::Unauthorized { .. } | SinkError::Forbidden { .. } | SinkError::Tls { .. }
+                ) || error.is_refusal("index_closed_exception")
+            }
+            _ => false,
+        }
+    }
+
     /// All bad fields of a table at once.
     pub(super) fn fields(table: &str, bad: &[BadField]) -> Self {
         let lines: Vec<String> = bad.iter().map(|b| format!("{table}: {b}")).collect();

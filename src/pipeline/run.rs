@@ -87,6 +87,11 @@ pub async fn run(
                 tracing::warn!(%error, seconds = wait.as_secs_f32(), "the session is lost; the next one goes on from the checkpoint");
                 wait
             }
+            Meaning::NeedsCure if has_run && error.is_waited_out() => {
+                attempt += 1;
+                tracing::error!(%error, "nothing is lost; the stream waits until this is cured");
+                FIRST_WAIT.saturating_mul(1 << attempt.min(10)).min(LONGEST_WAIT)
+            }
             Meaning::Transient | Meaning::NeedsCure | Meaning::Gap => return Err(error),
         };
         tokio::select! {

@@ -29,6 +29,7 @@ impl Client {
             }
             // No doubt about its deletes (M5) and no suspicion against its documents: it has not left this process.
             Err(error) if error.was_never_sent() => Answer::Busy(error.to_string()),
+            Err(error) if error.was_cut() => Answer::Cut(error.to_string()),
             Err(error) => Answer::Unknown(error.to_string()),
         }
     }

@@ -41,6 +41,21 @@ impl Cause {
         text
     }
 
+    /// Does a 429 say that the request would not fit into an idle cluster either? Indexing pressure names the operation's
+    /// own bytes beside the limit, the parent circuit breaker the new bytes.
+    pub(crate) fn can_never_fit(&self) -> bool {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        let number = |name: &str| {
+            let (_, tail) = reason.split_once(name)?;
+            let digits = tail.split(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse::<u64>().ok()
+        };
+        let over =
+            |own: &str, limit: &str| number(own).zip(number(limit)).is_some_and(|(own, most)| own > most);
+        over("operation_bytes=", "max_coordinating_and_primary_bytes=")
+            || over("new bytes reserved: [", "which is larger than the limit of [")
+    }
+
     /// `type: reason`.
     pub(crate) fn describe_with_kind(&self) -> String {
         match &self.kind {
@@ -135,6 +150,27 @@ mod tests {
             cause.describe_with_kind(),
             "mapper_parsing_exception: failed to parse field [n]: For input string: \"x\""
         );
+    }
+
+    #[test]
+    fn a_429_says_whether_waiting_can_help() {
+        let fits_never =
+            |reason: &str| Cause { reason: Some(reason.to_owned()), ..Cause::default() }.can_never_fit();
+        let pressure = |own, max| {
+            format!(
+                "rejected execution of coordinating operation [coordinating_and_primary_bytes=90, replica_bytes=0, all_bytes=90, \
+                 coordinating_operation_bytes={own}, max_coordinating_and_primary_bytes={max}]"
+            )
+        };
+        assert!(fits_never(&pressure(101, 100)) && !fits_never(&pressure(100, 100)));
+        let breaker = |new| {
+            format!(
+                "[parent] Data too large, data for [<http_request>] would be [1066665472/1017.2mb], which is larger than the limit of \
+                 [1020054732/972.7mb], real usage: [1066665280/1017.2mb], new bytes reserved: [{new}/192b], usages [request=0/0b]"
+            )
+        };
+        assert!(fits_never(&breaker(1_020_054_733_u64)) && !fits_never(&breaker(192)));
+        assert!(!fits_never("") && !fits_never("operation_bytes=, max_coordinating_and_primary_bytes=x"));
     }
 
     #[test]

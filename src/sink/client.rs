@@ -340,12 +340,12 @@ impl Client {
 }
 
 fn transport_error(url: &str, error: reqwest::Error) -> SinkError {
-    let (is_builder, is_connect) = (error.is_builder(), error.is_connect());
+    let (is_builder, is_connect, is_timeout) = (error.is_builder(), error.is_connect(), error.is_timeout());
     let (url, detail) = (url.to_owned(), connect::chain(&error.without_url()));
     if is_builder {
         SinkError::Configuration(format!("opensearch.url: no request can be made ({detail})"))
     } else if !is_connect {
-        SinkError::NoAnswer { url, detail }
+        SinkError::NoAnswer { url, detail, cut: !is_timeout }
     } else if detail.contains("certificate") || detail.contains("InvalidContentType") {
         SinkError::Tls { url, detail }
     } else {

@@ -43,6 +43,8 @@ pub enum SinkError {
         url: String,
         /// What the system says.
         detail: String,
+        /// Did the connection end, and not the time?
+        cut: bool,
     },
     /// The answer is longer than the memory that is kept for one.
     #[error("OpenSearch at {url} answers with more than {limit} bytes at once")]
@@ -64,9 +66,19 @@ pub enum SinkError {
         /// Are credentials in files, which may be rotated at any moment?
         in_files: bool,
     },
-    /// 403: a permission is missing, or the cluster is blocked.
+    /// 403: the cluster, or an index, is blocked.
+    #[error("OpenSearch at {url} does not take {request} for now (HTTP 403: {reason}); lift the block")]
+    Blocked {
+        /// The URL.
+        url: String,
+        /// Method and path.
+        request: String,
+        /// What it says.
+        reason: String,
+    },
+    /// 403: a permission is missing.
     #[error(
-        "OpenSearch at {url} forbids {request} (HTTP 403: {reason}); give the role of `opensearch.username` this permission, or lift the block"
+        "OpenSearch at {url} forbids {request} (HTTP 403: {reason}); give the role of `opensearch.username` this permission"
     )]
     Forbidden {
         /// The URL.
@@ -205,6 +217,7 @@ impl SinkError {
             | NoAnswer { .. }
             | TooLong { .. }
             | Busy { .. }
+            | Blocked { .. }
             | NotOpenSearchAnswer { .. }
             | DeadLetter { .. }
             | Partial { .. }
@@ -229,6 +242,11 @@ impl SinkError {
         matches!(self, SinkError::Unreachable { .. } | SinkError::Tls { .. } | SinkError::Configuration(_))
     }
 
+    /// Did the connection end with the request in it?
+    pub(super) fn was_cut(&self) -> bool {
+        matches!(self, SinkError::NoAnswer { cut: true, .. })
+    }
+
     /// Has OpenSearch answered with this error type (`index_not_found_exception`, …)?
     pub fn is_refusal(&self, error_type: &str) -> bool {
         matches!(self, SinkError::Refused { kind, .. } if kind == error_type)
@@ -247,6 +265,9 @@ impl SinkError {
         let reason = told.as_ref().map_or_else(|| cause::excerpt(body), Cause::describe_with_kind);
         match (status, told) {
             (401, _) => SinkError::Unauthorized { url, reason, in_files },
+            (403, Some(cause)) if cause.kind.as_deref() == Some("cluster_block_exception") => {
+                SinkError::Blocked { url, request, reason }
+            }
             (403, _) => SinkError::Forbidden { url, request, reason },
             (429 | 502 | 503 | 504, _) => SinkError::Busy { url, status, reason },
             (_, Some(cause)) => {
@@ -279,6 +300,8 @@ mod tests {
         assert!(refused.is_refusal("illegal_argument_exception") && refused.class() == Class::Fatal);
         assert!(matches!(error(401, "Unauthorized"), SinkError::Unauthorized { .. }));
         assert!(matches!(error(403, r#"{"Message":"no"}"#), SinkError::Forbidden { .. }));
+        let blocked = error(403, r#"{"error":{"type":"cluster_block_exception","reason":"r"},"status":403}"#);
+        assert!(blocked.to_string().ends_with("lift the block") && blocked.class() == Class::Transient);
         assert_eq!(error(503, "OpenSearch Security not initialized.").class(), Class::Transient);
         let html = error(404, "<html>nginx</html>");
         assert_eq!(

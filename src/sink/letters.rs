@@ -135,6 +135,8 @@ impl DeadLetters {
                 Answer::BadRequest(reason)
                 | Answer::Credentials(reason)
                 | Answer::Busy(reason)
+                | Answer::Overloaded(reason)
+                | Answer::Cut(reason)
                 | Answer::Unknown(reason) => return Err(failed(reason)),
             }
         }

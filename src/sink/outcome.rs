@@ -32,11 +32,23 @@ pub enum Answer {
     /// Nothing was executed, for a cause outside of the documents: 401, 403 (also a block of the whole cluster), or a
     /// refusal by something that is not OpenSearch (a load balancer's 404, 405, 400 in HTML). Say it loudly, retry.
     Credentials(String),
-    /// Nothing was executed because the cluster is busy, not ready (429, 503) or not reachable: retry.
+    /// Nothing was executed because the cluster is not ready (503) or not reachable: retry.
     Busy(String),
-    /// It may have been executed, may still be, or not: connection cut, time-out, gateway error (502, 504), an answer
-    /// that is not one. The same request again; its deletes are in doubt (**M5**).
+    /// 429 for the whole request: nothing was executed, the cluster has no room for it now. Retry, smaller.
+    Overloaded(String),
+    /// It may have been executed, may still be, or not: time-out (504 too), an answer that is not one. The same request
+    /// again; its deletes are in doubt (**M5**).
     Unknown(String),
+    /// The same, where the connection ended with the request in it (a gateway tells that with 502), or the server failed
+    /// over it (500): a document in it may have ended a node.
+    Cut(String),
+}
+
+impl Answer {
+    /// May the request have been executed, or still be, with no answer that says so?
+    pub fn leaves_doubt(&self) -> bool {
+        matches!(self, Answer::Unknown(_) | Answer::Cut(_))
+    }
 }
 
 /// What became of one action.
@@ -81,8 +93,11 @@ pub fn read_bulk_answer(
             Some(cause) => Answer::BadRequest(cause.describe_with_kind()),
             None => Answer::Credentials(whole(400, body)),
         },
-        429 | 503 => Answer::Busy(whole(http_status, body)),
+        429 if cause::whole_request(body).is_some_and(|cause| cause.can_never_fit()) => Answer::TooLarge,
+        429 => Answer::Overloaded(whole(http_status, body)),
+        503 => Answer::Busy(whole(http_status, body)),
         300..=499 => Answer::Credentials(whole(http_status, body)),
+        500 | 502 => Answer::Cut(whole(http_status, body)),
         _ => Answer::Unknown(whole(http_status, body)),
     }
 }
@@ -135,12 +150,41 @@ fn classify(item: &Item<'_>, is_delete: bool) -> Outcome {
             Outcome::Conflict { current: cause.reason.as_deref().and_then(current_version) }
         }
         429 | 503 => Outcome::Retry(told()),
+        500..=599 if is_nodes_fault(kind) => Outcome::Retry(told()),
         500..=599 => Outcome::ServerError(told()),
         400 if !is_targets_fault(kind, cause.reason.as_deref().unwrap_or_default()) => {
             Outcome::Rejected { kind: kind.to_owned(), reason: cause.describe() }
         }
         _ => Outcome::Target(told()),
     }
+}
+
+/// Is a 5xx of an item the fault of nodes, disks or the network, which no document cures or causes? (OpenSearch retries a
+/// primary that moves by itself; what comes out of that after `timeout` is the last failure.)
+fn is_nodes_fault(kind: &str) -> bool {
+    const KINDS: [&str; 20] = [
+        "already_closed_exception",
+        "cluster_manager_not_discovered_exception",
+        "connect_transport_exception",
+        "e_o_f_exception",
+        "engine_closed_exception",
+        "engine_creation_failure_exception",
+        "flush_failed_engine_exception",
+        "i_o_exception",
+        "master_not_discovered_exception",
+        "no_node_available_exception",
+        "no_such_file_exception",
+        "node_closed_exception",
+        "node_disconnected_exception",
+        "node_not_connected_exception",
+        "primary_shard_closed_exception",
+        "receive_timeout_transport_exception",
+        "recovery_engine_exception",
+        "send_request_transport_exception",
+        "timeout_exception",
+        "translog_exception",
+    ];
+    KINDS.contains(&kind)
 }
 
 /// Is a 400 of an item the fault of the index, not of the document? Reasons are compared at their beginning, where

@@ -49,13 +49,14 @@ fn a_whole_request_that_failed_is_told_by_its_status_and_whether_opensearch_answ
         (301, String::new(), "Credentials"),
         (413, String::new(), "TooLarge"),
         (413, html.clone(), "TooLarge"),
-        (429, error("rejected_execution_exception"), "Busy"),
-        (429, error("circuit_breaking_exception"), "Busy"),
+        (429, error("rejected_execution_exception"), "Overloaded"),
+        (429, error("circuit_breaking_exception"), "Overloaded"),
+        (429, html.clone(), "Overloaded"),
         (503, "OpenSearch Security not initialized.".to_owned(), "Busy"),
         (503, html.clone(), "Busy"),
-        (502, html.clone(), "Unknown"),
+        (502, html.clone(), "Cut"),
         (504, html.clone(), "Unknown"),
-        (500, error("null_pointer_exception"), "Unknown"),
+        (500, error("null_pointer_exception"), "Cut"),
         (200, html, "Unknown"),
         (200, String::new(), "Unknown"),
         (200, r#"{"errors":false,"items":[{"index":{"status":201"#.to_owned(), "Unknown"),
@@ -174,6 +175,8 @@ fn busy_items_are_retried_and_other_server_errors_a_bounded_number_of_times() {
         (429, "cluster_block_exception"),
         (429, "circuit_breaking_exception"),
         (503, "unavailable_shards_exception"),
+        (500, "node_disconnected_exception"),
+        (500, "i_o_exception"),
     ] {
         assert!(matches!(item_error(status, kind, "r"), Outcome::Retry(_)), "{status}");
     }

@@ -162,11 +162,13 @@ async fn single_value(client: &Client, sql: &str) -> Result<Option<String>, Sour
 
 /// tokio-postgres keeps its kinds of errors to itself: TLS is told by the cause, login by the words.
 fn connect_error(host: &str, port: u16, session: &Config, error: tokio_postgres::Error) -> SourceError {
-    let mut cause = error.source();
+    let (mut cause, mut broken) = (error.source(), None);
     while let Some(inner) = cause {
-        let wrapped = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(tls) = wrapped.and_then(|e| e.downcast_ref::<rustls::Error>()) {
-            return SourceError::tls(host, tls);
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            if let Some(tls) = io.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+                return SourceError::tls(host, tls);
+            }
+            broken = Some(io::Error::new(io.kind(), io.to_string()));
         }
         cause = inner.source();
     }
@@ -175,6 +177,10 @@ fn connect_error(host: &str, port: u16, session: &Config, error: tokio_postgres:
         None => error.to_string(),
     };
     if text.starts_with("error performing TLS handshake") {
+        // A connection that is cut within the handshake says nothing about TLS.
+        if let Some(source) = broken {
+            return SourceError::connecting(host, port, source);
+        }
         let reason = format!("{text}; set ssl = on in PostgreSQL, or postgres.tls.mode prefer");
         return SourceError::Tls { host: host.to_owned(), reason };
     }
@@ -186,5 +192,46 @@ fn connect_error(host: &str, port: u16, session: &Config, error: tokio_postgres:
     match SourceError::from(error) {
         SourceError::Io { source, .. } => SourceError::connecting(host, port, source),
         error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Sources, load},
+        source::Class,
+    };
+    use std::path::PathBuf;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// Why no connection can be made to a server that gives this answer to the wish for TLS (docs: "SSLRequest") and ends.
+    async fn refused(answer: &[u8]) -> SourceError {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let text = format!(
+            "postgres: {{ host: 127.0.0.1, port: {port}, database: d, user: u, password: p, tls: {{ mode: require }} }}\n\
+             opensearch: {{ url: 'http://h:1' }}\ntables: [{{ table: t }}]"
+        );
+        let sources = Sources { file: Some((PathBuf::from("c.yaml"), text)), ..Sources::default() };
+        let config = load(&sources).unwrap_or_else(|problems| panic!("{problems}")).config;
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            socket.read_exact(&mut [0; 8]).await.unwrap();
+            socket.write_all(answer).await.unwrap();
+        };
+        tokio::join!(connect(&config.postgres, None, "test"), server).0.err().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_within_the_handshake_may_be_tried_again() {
+        let error = refused(b"S").await;
+        assert_eq!(error.class(), Class::Transient, "{error}");
+        let error = refused(b"N").await;
+        assert!(error.class() == Class::Fatal && error.to_string().contains("ssl = on"), "{error}");
     }
 }

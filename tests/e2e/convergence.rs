@@ -2,6 +2,7 @@
 //! table. PG2OS_E2E_SEEDS says how many seeds are tried (20), PG2OS_E2E_SEED tries one again.
 
 mod load;
+mod statements;
 mod tables;
 
 use crate::support::{World, eventually, in_world, process::Pg2os, rng::Rng};

@@ -16,6 +16,8 @@ mod faults;
 mod gaps;
 mod identities;
 mod instances;
+mod outcomes;
+mod poison;
 mod refusals;
 mod relations;
 mod replay;

@@ -91,7 +91,7 @@ async fn a_cut_connection_leaves_the_outcome_open() {
     let client = client(&url);
     for _ in 0..2 {
         let answer = bulk(&client).await;
-        assert!(matches!(answer, Answer::Unknown(_)), "{answer:?}");
+        assert!(matches!(answer, Answer::Cut(_)), "{answer:?}");
     }
     // One request each: it is never repeated here.
     assert_eq!(requests.lock().unwrap().len(), 2);
@@ -106,7 +106,8 @@ async fn what_stands_before_the_cluster_is_told_from_it() {
         (400, "Credentials"),
         (404, "Credentials"),
         (413, "TooLarge"),
-        (502, "Unknown"),
+        (429, "Overloaded"),
+        (502, "Cut"),
         (503, "Busy"),
         (504, "Unknown"),
     ] {

@@ -3,13 +3,13 @@
 use crate::support::{Followed, World};
 
 /// Small windows, so that several of each table are in flight during the load; small batches, so that many are.
-pub(super) const SETTINGS: &str = "bulk: { bytes: 64kB, flush_after: 5ms }\nbackfill: { parallel: 3 }";
+pub(crate) const SETTINGS: &str = "bulk: { bytes: 64kB, flush_after: 5ms }\nbackfill: { parallel: 3 }";
 
 /// Rows that each table begins with.
-pub(super) const ROWS: u64 = 4000;
+pub(crate) const ROWS: u64 = 4000;
 
 /// The tables as the world's pipeline follows them.
-pub(super) fn followed(world: &World) -> Vec<Followed> {
+pub(crate) fn followed(world: &World) -> Vec<Followed> {
     vec![
         world.followed("items", &["id"]).with("window: { column: id, rows: 500 }"),
         world.followed("parts", &["region", "code"]).with("window: { column: day, days: 3 }"),
@@ -18,7 +18,7 @@ pub(super) fn followed(world: &World) -> Vec<Followed> {
 }
 
 /// `big` lies out of line: an update that leaves it alone does not send it.
-pub(super) fn schema(seed: u64) -> String {
+pub(crate) fn schema(seed: u64) -> String {
     // Half of the seeds have uuids for keys, the others text with everything that has to be escaped.
     let (key, key_type) =
         if seed.is_multiple_of(2) { (uuid_key("g"), "uuid") } else { (text_key("g"), "text") };
@@ -56,17 +56,17 @@ fn big(g: &str) -> String {
 }
 
 /// The columns of an item.
-pub(super) fn item(g: &str) -> String {
+pub(crate) fn item(g: &str) -> String {
     format!("{g}, {g} * 7, 'item ' || {g}, {g} % 3 = 0, {}, (random() * 1000)::numeric(12,3)", big(g))
 }
 
 /// The key of a part: both columns have what the id must escape.
-pub(super) fn part_key(g: &str) -> String {
+pub(crate) fn part_key(g: &str) -> String {
     format!(r"'r|' || {g} % 5 || '\', {g} % 7 || '|\' || {g} || CASE WHEN {g} % 11 = 0 THEN '\' ELSE '' END")
 }
 
 /// The columns of a part; some have no day.
-pub(super) fn part(g: &str) -> String {
+pub(crate) fn part(g: &str) -> String {
     format!(
         "{}, CASE WHEN {g} % 13 <> 0 THEN date '2024-01-01' + ({g} % 40)::int END, {g}, 0, random(), {}",
         part_key(g),
@@ -75,19 +75,19 @@ pub(super) fn part(g: &str) -> String {
 }
 
 /// A uuid key.
-pub(super) fn uuid_key(g: &str) -> String {
+pub(crate) fn uuid_key(g: &str) -> String {
     format!("md5('k' || {g})::uuid")
 }
 
 /// A text key; one of them is empty, some are longer than an id may be.
-pub(super) fn text_key(g: &str) -> String {
+pub(crate) fn text_key(g: &str) -> String {
     format!(
         r#"CASE WHEN {g} = 77 THEN '' WHEN {g} % 50 = 0 THEN repeat('lång', 150) || {g} ELSE 'a|b\c "ü" / ' || {g} END"#
     )
 }
 
 /// The columns of a note.
-pub(super) fn note(key: &str, g: &str) -> String {
+pub(crate) fn note(key: &str, g: &str) -> String {
     format!(
         r#"{key}, {g},
         CASE {g} % 5 WHEN 0 THEN '[1, 2.50, "x"]'::jsonb WHEN 1 THEN '"text"' WHEN 2 THEN NULL

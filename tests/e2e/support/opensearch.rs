@@ -37,7 +37,7 @@ struct Hits {
 }
 
 impl OpenSearch {
-    pub(super) fn new(url: &str) -> OpenSearch {
+    pub(crate) fn new(url: &str) -> OpenSearch {
         // The builder wants a provider, though no test speaks TLS to OpenSearch.
         let _ = rustls::crypto::ring::default_provider().install_default();
         OpenSearch { url: url.to_owned(), http: reqwest::Client::builder().no_proxy().build().unwrap() }

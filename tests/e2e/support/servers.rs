@@ -105,6 +105,18 @@ impl Servers {
         Servers { pg_hosts: LOOPBACK.into(), pg_port, os_url: value("PG2OS_TEST_OS_URL"), own: Some(own) }
     }
 
+    /// The same servers for one test of several; they stay with `self`.
+    #[allow(dead_code)] // It is for `tests/chaos`.
+    pub(crate) fn lend(&self) -> Servers {
+        Servers { pg_hosts: self.pg_hosts.clone(), os_url: self.os_url.clone(), own: None, ..*self }
+    }
+
+    /// Starts what of the test's own servers does not run, on the same ports.
+    #[allow(dead_code)] // It is for `tests/chaos`.
+    pub(crate) fn start_again(&self) {
+        run(script("up.sh").arg(self.own_run()).env("HEAP", "512m"));
+    }
+
     /// A Patroni cluster of the test's own, and the shared OpenSearch. Below the shared servers' folder, so that whoever
     /// stops those stops what an interrupted test left.
     #[allow(dead_code)] // It is for `tests/failover`.
