@@ -87,6 +87,7 @@ impl Env {
                 table: "public.t".into(),
                 index: "t".into(),
                 index_uuid: String::new(),
+                index_history: None,
                 state: TableState::New,
                 digest: String::new(),
                 sweep: false,
