@@ -13,3 +13,5 @@ mod slots;
 mod support;
 #[path = "catalog/tables.rs"]
 mod tables;
+#[path = "catalog/windows.rs"]
+mod windows;

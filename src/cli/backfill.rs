@@ -77,6 +77,8 @@ fn print(preview: &Preview) {
         HumanCount(rows),
         preview.windows.len()
     );
+    println!("  {}", preview.division);
+    preview.notes.iter().for_each(|note| println!("  note: {note}"));
     for window in &preview.windows {
         println!(
             "  {:48} {:>12} rows  about {}",

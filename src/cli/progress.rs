@@ -86,7 +86,7 @@ impl View {
                     bar.set_prefix(table.name.clone());
                     bar.set_length(table.windows as u64);
                     bar.set_position(table.done as u64);
-                    bar.set_message(format!("{} rows", HumanCount(table.rows)));
+                    bar.set_message(speed(table, self.begun.elapsed()));
                     if table.live && !bar.is_finished() {
                         bar.finish();
                     }
@@ -96,7 +96,7 @@ impl View {
             None if finished || last || self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
                 if !tables.is_empty() && (filling || finished) {
-                    tracing::info!("{}", self.line(progress.doing(), &tables));
+                    self.lines(progress.doing(), &tables).iter().for_each(|line| tracing::info!("{line}"));
                 }
                 if let Some(stream) = progress.stream() {
                     tracing::info!(
@@ -140,30 +140,63 @@ impl View {
         bar.tick();
     }
 
-    /// All tables on one line: windows, rows, rates, remaining time.
-    fn line(&self, doing: &str, tables: &[TableProgress]) -> String {
-        let sum = |field: fn(&TableProgress) -> u64| tables.iter().map(field).sum::<u64>();
-        let (rows, bytes) = (sum(|t| t.rows), sum(|t| t.bytes));
-        let (done, windows) = (sum(|t| t.done as u64), sum(|t| t.windows as u64));
-        let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
-        let remaining = if done > 0 && windows > done {
-            let left = self.begun.elapsed().mul_f64((windows - done) as f64 / done as f64);
-            format!(", about {} left", HumanDuration(left))
-        } else {
-            String::new()
+    /// All tables on one line, then each that is not filled: windows, rows, rates, remaining time.
+    fn lines(&self, doing: &str, tables: &[TableProgress]) -> Vec<String> {
+        let mut total = TableProgress::default();
+        for table in tables {
+            total.windows += table.windows;
+            total.done += table.done;
+            total.found_done += table.found_done;
+            total.rows += table.rows;
+            total.bytes += table.bytes;
+        }
+        let elapsed = self.begun.elapsed();
+        let line = |name: &str, t: &TableProgress| {
+            format!("{doing}{name}: {} of {} windows, {}", t.done, t.windows, speed(t, elapsed))
         };
-        let unfinished: Vec<String> = tables
-            .iter()
-            .filter(|t| !t.live)
-            .map(|t| format!("{} {}/{}", t.name, t.done, t.windows))
-            .collect();
-        let unfinished =
-            if unfinished.is_empty() { String::new() } else { format!(" ({})", unfinished.join(", ")) };
-        format!(
-            "{doing}: {done} of {windows} windows{unfinished}, {} rows, {:.0} rows/s, {}/s{remaining}",
-            HumanCount(rows),
-            rows as f64 / seconds,
-            HumanBytes((bytes as f64 / seconds) as u64)
-        )
+        let unfinished = tables.iter().filter(|t| !t.live && tables.len() > 1);
+        std::iter::once(line("", &total))
+            .chain(unfinished.map(|t| line(&format!(" of {}", t.name), t)))
+            .collect()
+    }
+}
+
+/// Rows, rates and remaining time.
+fn speed(table: &TableProgress, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64().max(0.001);
+    let (read, left) =
+        (table.done - table.found_done.min(table.done), table.windows - table.done.min(table.windows));
+    let remaining = match (read, left) {
+        (0, _) | (_, 0) => String::new(),
+        _ => format!(", about {} left", HumanDuration(elapsed.mul_f64(left as f64 / read as f64))),
+    };
+    format!(
+        "{} rows, {:.0} rows/s, {:.1} MB/s{remaining}",
+        HumanCount(table.rows),
+        table.rows as f64 / seconds,
+        table.bytes as f64 / seconds / 1e6
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remaining_time_counts_the_windows_that_this_process_has_read() {
+        let table = TableProgress {
+            windows: 10,
+            done: 6,
+            found_done: 4,
+            rows: 5_000,
+            bytes: 20_000_000,
+            ..TableProgress::default()
+        };
+        let text = speed(&table, Duration::from_secs(10));
+        assert_eq!(text, "5,000 rows, 500 rows/s, 2.0 MB/s, about 20 seconds left");
+        let begun = TableProgress { done: 4, ..table.clone() };
+        assert!(!speed(&begun, Duration::from_secs(10)).contains("left"), "nothing is known yet");
+        let over = TableProgress { done: 10, ..table };
+        assert!(!speed(&over, Duration::from_secs(10)).contains("left"));
     }
 }

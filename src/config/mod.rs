@@ -262,6 +262,10 @@ pub struct Backfill {
     pub rate: Option<u64>,
     /// The stream beside the windows, or after them.
     pub order: BackfillOrder,
+    /// Bytes of the table that a window has at most, as far as it can be split.
+    pub window_bytes: u64,
+    /// Time that a window's snapshot is held at most, as far as it can be split.
+    pub window_time: Duration,
 }
 
 /// See `backfill.order`.

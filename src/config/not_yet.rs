@@ -14,8 +14,6 @@ type Line = (&'static str, Option<fn(&Value) -> bool>, &'static str);
 
 const NOT_YET: &[Line] = &[
     ("http", None, "leave it out; `pg2os status` tells the state"),
-    ("postgres.backfill_host", None, "leave it out: windows are read from postgres.host"),
-    ("backfill.rate", Some(|v| v != "unlimited"), "leave it out, and lower backfill.parallel"),
     ("tables[].query", None, "name a table, for example one that holds the joined rows"),
     ("tables[].root", None, "it belongs to query: name a table"),
     ("tables[].id", Some(Value::is_object), "give a list of columns"),

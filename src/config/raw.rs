@@ -252,11 +252,21 @@ pub(super) struct Backfill {
     pub(super) rate: Quantity,
     /// The stream beside the windows (overlap), or after them (first).
     pub(super) order: BackfillOrder,
+    /// A window with more bytes of the table is split.
+    pub(super) window_bytes: Quantity,
+    /// A window that takes longer is split, so that no snapshot is held longer.
+    pub(super) window_time: Quantity,
 }
 
 impl Default for Backfill {
     fn default() -> Self {
-        Backfill { parallel: 2, rate: "unlimited".into(), order: BackfillOrder::Overlap }
+        Backfill {
+            parallel: 2,
+            rate: "unlimited".into(),
+            order: BackfillOrder::Overlap,
+            window_bytes: "1GB".into(),
+            window_time: "5m".into(),
+        }
     }
 }
 

@@ -194,6 +194,11 @@ fn postgres(v: &mut Findings, raw: &mut raw::Postgres, slot: String) -> Postgres
             v.add("postgres.publication", format!("{name:?} is named twice"), "name it once");
         }
     }
+    if let Some(host) = &raw.backfill_host
+        && (host.trim().is_empty() || host.contains("//") || host.contains(char::is_whitespace))
+    {
+        v.add("postgres.backfill_host", format!("{host:?} is not a host"), "give a name or address alone");
+    }
     let mode = *raw.tls.mode.get_or_insert(TlsMode::Prefer);
     Postgres {
         hosts,
@@ -321,8 +326,15 @@ fn backfill(v: &mut Findings, raw: &raw::Backfill) -> Backfill {
         v.add("backfill.parallel", format!("{parallel} is out of range"), "say 1 to 64");
     }
     let unlimited = matches!(&raw.rate, Quantity::Text(text) if text == "unlimited");
-    let rate = (!unlimited).then(|| v.size("backfill.rate", &raw.rate, 1..=u64::MAX));
-    Backfill { parallel, rate, order: raw.order }
+    let rate = (!unlimited).then(|| v.size("backfill.rate", &raw.rate, 1_000..=u64::MAX));
+    let day = Duration::from_secs(86_400);
+    Backfill {
+        parallel,
+        rate,
+        order: raw.order,
+        window_bytes: v.size("backfill.window_bytes", &raw.window_bytes, 1_000..=u64::MAX),
+        window_time: v.duration("backfill.window_time", &raw.window_time, Duration::from_millis(100)..=day),
+    }
 }
 
 fn limits(v: &mut Findings, raw: &raw::Limits) -> Limits {

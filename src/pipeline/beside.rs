@@ -13,9 +13,11 @@ use super::{
     keys,
     letters::Letters,
     lookups::Lookups,
+    pace::Pace,
     prepare::{self, Prepared},
     progress::Progress,
     reading::WindowReading,
+    reading_host::{ReadingHost, is_conflict},
     schemas, session,
     tables::Tables,
 };
@@ -31,7 +33,7 @@ use crate::{
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::AtomicU64},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
@@ -48,6 +50,9 @@ pub(super) struct Beside {
     pub(super) lanes: Arc<Lanes>,
     pub(super) epochs: Epochs,
     pub(super) high: Arc<HighMark>,
+    /// Where windows are read.
+    pub(super) host: ReadingHost,
+    pace: Pace,
     pub(super) attempts: Attempts,
     /// Of the floor at which windows are read first.
     pub(super) version: Version,
@@ -108,7 +113,15 @@ impl Beside {
         }
         let names = tables.iter().map(|table| table.schema.name.to_string()).collect();
         let attempts = Attempts::begin(&primary, state.clone(), names).await?;
-        let mut writer = Beside {
+        let (host, taken) = ReadingHost::take_floor(&config, None, &name, &primary).await?;
+        // M8.
+        high.cover(taken.lsn).await;
+        floor::wait_until_visible(&primary, taken.burned).await?;
+        let version = epochs.floor_version(taken.lsn)?;
+        attempts.note(version).await?;
+        let writer = Beside {
+            pace: Pace::new(config.backfill.rate),
+            host,
             config,
             primary,
             state,
@@ -119,15 +132,22 @@ impl Beside {
             epochs,
             high,
             attempts,
-            version: Version(0),
+            version,
             application_name: name,
             _lanes_end: end.drop_guard(),
         };
-        writer.version = writer.new_floor(&writer.primary).await?;
         Ok((writer, work, tasks))
     }
 
-    /// A connection to read rows over.
+    /// A connection to read windows over, to where the configuration says.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub(super) async fn window_reader(&self) -> Result<Client, PipelineError> {
+        self.host.connect(&self.primary).await
+    }
+
+    /// A connection to the primary to read rows over.
     ///
     /// # Errors
     /// It cannot be had.
@@ -135,7 +155,9 @@ impl Beside {
         Ok(source::sql::connect(&self.config.postgres, None, &self.application_name).await?)
     }
 
-    /// Reads the rows of `table` under `predicate` (all without one) and makes their documents so. `label` is for people.
+    /// Reads the rows of `table` under `predicate` (all without one) and makes their documents so. `label` is for people. False
+    /// where that took longer than `limit`, or a standby cancelled it: what was read until then is right, and the rest is to be
+    /// read anew over another connection.
     ///
     /// # Errors
     /// One of the servers; what was written is right, what was not reached is as before.
@@ -145,21 +167,36 @@ impl Beside {
         number: TableNo,
         predicate: Option<String>,
         label: String,
-    ) -> Result<(), PipelineError> {
+        limit: Option<Duration>,
+    ) -> Result<bool, PipelineError> {
         let table = self.tables.get(number);
         let rows = self.begin(client).await?;
         let reading = WindowReading {
             table,
             number,
             predicate: predicate.clone(),
-            label,
+            label: label.clone(),
             lanes: &self.lanes,
             progress: &self.progress,
             max_document_bytes: self.config.bulk.max_document_bytes,
+            pace: Some(&self.pace),
         };
         let mut written = Keys::default();
         // Nothing is guarded without a stream, so no window is ever to be read again.
-        reading.copy(client, &rows, |ids| written.push(ids)).await?;
+        let copying = reading.copy(client, &rows, |ids| written.push(ids));
+        let copied = match tokio::time::timeout(limit.unwrap_or(Duration::MAX), copying).await {
+            Ok(Err(error)) if self.host.other().is_some() && is_conflict(&error) => Err(error.to_string()),
+            Ok(copied) => copied.map(Ok)?,
+            Err(_) => Err("it took longer than backfill.window_time".to_owned()),
+        };
+        if let Err(why) = copied {
+            rows.answered().await;
+            tracing::info!(window = label, "the window is not read to its end: {why}");
+            let other = self.window_reader().await?;
+            let again = self.again(&other).await?;
+            self.delete_gone(&other, table, &written.iter().collect::<Vec<_>>(), again).await?;
+            return Ok(false);
+        }
         client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
         rows.answered().await;
 
@@ -174,7 +211,8 @@ impl Beside {
             .iter()
             .filter(|(plain, routing)| !present.contains(&place(&table.target, plain, routing)))
             .collect();
-        self.delete_gone(client, table, &missing, again).await
+        self.delete_gone(client, table, &missing, again).await?;
+        Ok(true)
     }
 
     /// Begins a reading: a snapshot that sees the floor, of which nothing can be lost, and which **M7** covers.

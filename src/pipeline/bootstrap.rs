@@ -8,31 +8,33 @@ use super::{
     high::HighMark,
     memory::Memory,
     phantoms,
+    plans::{self, Planned},
     progress::Progress,
     reader::StreamState,
-    reading::{self, WindowReading},
-    snapshots::OpenSnapshots,
+    reading,
+    reading_host::ReadingHost,
     tables::Tables,
     watch,
-    windows::{self, Range},
+    window_readers::{Queue, Readers},
 };
 use crate::{
     config::{self, Config},
     lanes::{Action, Change, Lanes, TableNo, WindowRows},
     model::{Epochs, Lsn},
-    sink::{self, Floor, StateStore, TableRecord, TableState, Versions, WindowRecord, WindowState},
-    source::{self, floor, window::WindowRange},
+    sink::{self, Floor, StateStore, TableRecord, TableState, Versions},
+    source::{self, floor},
 };
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
-/// Pause before a window is read again because the guard no longer knows.
-const READ_AGAIN: Duration = Duration::from_millis(100);
+/// Pause between two looks at how far the stream is.
+const LOOK: Duration = Duration::from_millis(100);
+/// Part of `backfill.window_time` in which a window is to be read at `backfill.rate`.
+const MARGIN: u64 = 2;
 
 /// A table of the session and how far it is.
 #[derive(Debug)]
@@ -96,6 +98,14 @@ impl Work {
     }
 }
 
+/// Bytes of the table that a window has at most; one that is read slowly on purpose has less.
+pub(super) fn most_bytes(backfill: &config::Backfill) -> u64 {
+    let paced = backfill.rate.map_or(u64::MAX, |rate| {
+        rate.saturating_mul(backfill.window_time.as_secs()) / backfill.parallel.max(1) as u64 / MARGIN
+    });
+    backfill.window_bytes.min(paced.max(1))
+}
+
 /// What the readers of windows share.
 #[derive(Clone)]
 pub struct Bootstrap {
@@ -123,20 +133,15 @@ pub struct Bootstrap {
     pub stream: Arc<StreamState>,
 }
 
-/// A window to be read.
-struct Job {
-    table: TableNo,
-    number: u64,
-    range: WindowRange,
-    floor: Floor,
-}
-
 impl Bootstrap {
     /// Reads what is not live yet; ends when all of it is.
     ///
     /// # Errors
     /// The session is lost; windows that are done stay done.
     pub async fn fill(self, mut work: Vec<Work>) -> Result<(), PipelineError> {
+        for filled in work.iter().filter(|w| w.record.state == TableState::Live) {
+            plans::explain_filled(&self.state, filled).await?;
+        }
         work.retain(|w| w.record.state != TableState::Live);
         let phantoms = self.memory.lock().phantoms.clone();
         if work.is_empty() && phantoms.is_none() {
@@ -144,10 +149,11 @@ impl Bootstrap {
             return Ok(());
         }
         let name = format!("pg2os {} windows", self.config.name);
-        let primary = source::sql::connect_on(&self.config.postgres, self.timeline, &name).await?;
+        let primary = Arc::new(source::sql::connect_on(&self.config.postgres, self.timeline, &name).await?);
         // Burned anew in every session: what an earlier one streamed, deletes included, is visible to every window of
         // this one, so its guards need not be remembered.
-        let floor = floor::take_floor(&primary).await?;
+        let (host, floor) =
+            ReadingHost::take_floor(&self.config, Some(self.timeline), &name, &primary).await?;
         // M8, and what a crash takes away must not come again below a floor.
         floor::wait_flushed_up_to(&primary, floor.lsn).await?;
         self.high.cover(floor.lsn).await;
@@ -158,27 +164,26 @@ impl Bootstrap {
             phantoms::repair(&self, &primary, floor.lsn, phantoms).await?;
         }
         self.refuse_other_columns(&primary, &work).await?;
-        let mut jobs = VecDeque::new();
+        let reader = host.connect(&primary).await?;
+        let (mut queue, mut plans) = (Queue::default(), HashMap::new());
         for w in &mut work {
             if w.begin(floor.lsn, &self.epochs) {
                 self.state.write_table(&w.record).await?;
             }
-            jobs.extend(self.plan(&primary, w).await?);
+            let Some(floor) = w.record.floor else { continue };
+            let planned = self.plan(&reader, w, floor).await?;
+            queue.jobs.extend(planned.left);
+            plans.insert(w.table, planned.plan);
         }
-        let shared = Arc::new(Shared {
+        drop(reader);
+        let readers = Readers {
             bootstrap: self.clone(),
-            primary,
-            jobs: Mutex::new(jobs),
-            open: OpenSnapshots::default(),
-        });
-        let mut readers = JoinSet::new();
-        for _ in 0..self.config.backfill.parallel {
-            let shared = shared.clone();
-            readers.spawn(async move { shared.read_windows().await });
-        }
-        while let Some(result) = readers.join_next().await {
-            result.map_err(|_| PipelineError::Ended("a window reader"))??;
-        }
+            primary: primary.clone(),
+            host,
+            plans: tokio::sync::Mutex::new(plans),
+            queue: Mutex::new(queue),
+        };
+        Box::pin(readers.run()).await?;
         for mut w in work {
             if w.record.sweep {
                 self.sweep(&w).await?;
@@ -191,7 +196,7 @@ impl Bootstrap {
         }
         if let (Some(phantoms), Some(until)) = (&phantoms, doubtful_until) {
             tokio::time::sleep_until(until.into()).await;
-            phantoms::repair(&self, &shared.primary, floor.lsn, phantoms).await?;
+            phantoms::repair(&self, &primary, floor.lsn, phantoms).await?;
         }
         self.lanes.stop_guarding();
         Ok(())
@@ -209,41 +214,20 @@ impl Bootstrap {
         Ok(())
     }
 
-    /// Divides a table and leaves out the windows that are done.
-    async fn plan(&self, primary: &Client, work: &Work) -> Result<Vec<Job>, PipelineError> {
+    /// Divides a table, or goes on with how it was divided; returns the plan and the windows that are left.
+    async fn plan(&self, reader: &Client, work: &Work, floor: Floor) -> Result<Planned, PipelineError> {
         let table = self.tables.get(work.table);
-        let Some(floor) = work.record.floor else { return Ok(vec![]) };
-        let mut window = work.window.clone();
-        if let Some(window) = &mut window {
-            // The stream indexes rows whatever their date, so the end of the range is for one-shot backfills.
-            window.to = None;
-        }
-        let ranges = windows::divide(primary, table, window, &Range::default(), chrono::Utc::now()).await?;
-        let done = self.state.windows(&work.record.table).await?;
-        let is_done = |number: u64, range: &WindowRange| {
-            let predicate = range.predicate().unwrap_or_default();
-            done.iter().map(|stored| &stored.record).any(|w| {
-                w.number == number
-                    && w.predicate == predicate
-                    && w.floor == floor
-                    && w.state == WindowState::Done
-            })
-        };
-        let total = ranges.len();
-        let jobs: Vec<Job> = ranges
-            .into_iter()
-            .zip(0..)
-            .filter(|(range, number)| !is_done(*number, range))
-            .map(|(range, number)| Job { table: work.table, number, range, floor })
-            .collect();
+        let most = most_bytes(&self.config.backfill);
+        let planned = plans::plan(&self.state, reader, table, work, floor, most).await?;
+        let total = planned.plan.windows.len();
         self.progress.plan(
             work.table,
             &table.schema.name.to_string(),
             total,
-            total - jobs.len(),
+            total - planned.left.len(),
             table.schema.estimated_rows,
         );
-        Ok(jobs)
+        Ok(planned)
     }
 
     /// **M6**: what carries a version below the floor's after all windows is not in the source any more.
@@ -261,7 +245,7 @@ impl Bootstrap {
         self.stream.set_waiting(false);
         self.stream.want(floor.lsn);
         while self.stream.durable() < floor.lsn {
-            tokio::time::sleep(READ_AGAIN).await;
+            tokio::time::sleep(LOOK).await;
         }
         while let Some(until) = self.lanes.doubtful_until(Instant::now()) {
             tracing::info!(table = %name, seconds = (until - Instant::now()).as_secs(), "the sweep waits until no request can be executed late any more (limits.late_request_horizon; a minute more after the slot was taken from another process)");
@@ -283,78 +267,5 @@ impl Bootstrap {
         sweeping.answered().await;
         tracing::info!(table = %name, deleted, "documents without a row swept");
         Ok(())
-    }
-}
-
-struct Shared {
-    bootstrap: Bootstrap,
-    primary: Client,
-    jobs: Mutex<VecDeque<Job>>,
-    open: OpenSnapshots,
-}
-
-impl Shared {
-    async fn read_windows(&self) -> Result<(), PipelineError> {
-        let config = &self.bootstrap.config;
-        let name = format!("pg2os {} windows", config.name);
-        let mut client = None;
-        loop {
-            let job = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(job) = job else { return Ok(()) };
-            loop {
-                // Taken out, so that whatever interrupts a COPY drops its connection.
-                let connected = match client.take() {
-                    Some(client) => client,
-                    None => source::sql::connect_on(&config.postgres, self.bootstrap.timeline, &name).await?,
-                };
-                if self.read_window(&connected, &job).await? {
-                    client = Some(connected);
-                    break;
-                }
-                tracing::info!(window = job.range.label(), "the window is read again");
-                tokio::time::sleep(READ_AGAIN).await;
-            }
-        }
-    }
-
-    /// Reads one window once; false where it must be read again in a later snapshot.
-    async fn read_window(&self, client: &Client, job: &Job) -> Result<bool, PipelineError> {
-        let bootstrap = &self.bootstrap;
-        let table = bootstrap.tables.get(job.table);
-        let version = bootstrap.epochs.floor_version(job.floor.lsn)?;
-        let opening = self.open.opening();
-        let read = floor::snapshot(client).await?;
-        let open = opening.opened(read.snapshot.xmin);
-        floor::wait_flushed(&self.primary, &read).await?;
-        bootstrap.memory.lock().journal.whole(job.table, read.lsn);
-        bootstrap.high.cover(read.lsn).await;
-        let window = WindowRows::new(read.snapshot, version);
-        let reading = WindowReading {
-            table,
-            number: job.table,
-            predicate: job.range.predicate(),
-            label: job.range.label(),
-            lanes: &bootstrap.lanes,
-            progress: &bootstrap.progress,
-            max_document_bytes: bootstrap.config.bulk.max_document_bytes,
-        };
-        let Some(rows) = reading.copy(client, &window, |_| ()).await? else { return Ok(false) };
-        client.batch_execute("COMMIT").await.map_err(source::SourceError::from)?;
-        window.answered().await;
-        if let Some(xmin) = open.close() {
-            bootstrap.lanes.prune_guards(xmin);
-        }
-        let record = WindowRecord {
-            table: table.schema.name.to_string(),
-            number: job.number,
-            label: job.range.label(),
-            predicate: job.range.predicate().unwrap_or_default(),
-            state: WindowState::Done,
-            rows,
-            floor: job.floor,
-        };
-        bootstrap.state.write_window(&record, &bootstrap.epochs).await?;
-        bootstrap.progress.window_done(job.table);
-        Ok(true)
     }
 }

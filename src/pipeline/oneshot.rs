@@ -2,17 +2,24 @@
 
 use super::{
     beside::Beside,
+    bootstrap::most_bytes,
     error::PipelineError,
+    polite::{Gate, Politeness, Standby},
     progress::Progress,
     session::ended,
-    windows::{self, Range},
+    windows::{self, Manner, Range},
 };
-use crate::{config::Config, lanes::TableNo, source::window::WindowRange};
+use crate::{
+    config::Config,
+    lanes::TableNo,
+    source::{divide::Divider, window::WindowRange},
+};
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::task::JoinSet;
+use tokio_postgres::Client;
 
 /// Fills the indices once, as `config` says, within `range`.
 ///
@@ -24,36 +31,47 @@ pub async fn backfill(
     progress: Arc<Progress>,
 ) -> Result<(), PipelineError> {
     let (writer, mut work, mut lanes) = Beside::open(config, "backfill", progress).await?;
-    let (mut jobs, mut left) = (VecDeque::new(), HashMap::new());
+    let manner = Manner { is_streamed: false, most_bytes: most_bytes(&writer.config.backfill) };
+    let reader = writer.window_reader().await?;
+    let mut queue = Queue::default();
     for work in &mut work {
         let table = writer.tables.get(work.table);
         work.note_foreign_rows(&writer.state).await?;
-        let ranges =
-            windows::divide(&writer.primary, table, work.window.clone(), &range, chrono::Utc::now()).await?;
+        let now = chrono::Utc::now();
+        let windows =
+            windows::divide(&reader, table, work.window.clone(), &range, now, manner).await?.windows;
         writer.progress.plan(
             work.table,
             &table.schema.name.to_string(),
-            ranges.len(),
+            windows.len(),
             0,
             table.schema.estimated_rows,
         );
-        left.insert(work.table, ranges.len());
-        jobs.extend(ranges.into_iter().map(|range| (work.table, range)));
+        queue.left.insert(work.table, windows.len());
+        queue.jobs.extend(windows.into_iter().map(|range| (work.table, range)));
     }
-    let parallel = writer.config.backfill.parallel;
-    let job = Arc::new(Job { writer, jobs: Mutex::new(jobs), left: Mutex::new(left) });
+    drop(reader);
+    let job = Arc::new(Job { writer, queue: Mutex::new(queue), gate: Gate::new() });
     let mut windows = JoinSet::new();
-    for _ in 0..parallel {
+    for _ in 0..job.writer.config.backfill.parallel {
         let job = job.clone();
         windows.spawn(async move { job.work().await });
     }
+    let Config { postgres, limits, name, .. } = &*job.writer.config;
+    let name = format!("pg2os {name} standby");
+    let standby = job.writer.host.other().map(|host| Standby { postgres, host, application_name: &name });
+    let politeness =
+        Politeness { gate: &job.gate, primary: &job.writer.primary, slot: &postgres.slot, limits, standby };
+    let mut watching = std::pin::pin!(politeness.watch(|_| ()));
     loop {
         tokio::select! {
+            biased;
             window = windows.join_next() => match window {
                 Some(result) => result.map_err(|_| PipelineError::Ended("a window reader"))??,
                 None => break,
             },
             Some(result) = lanes.join_next() => return Err(ended(result, "a lane")),
+            failed = &mut watching => failed?,
         }
     }
     tokio::select! {
@@ -64,26 +82,63 @@ pub async fn backfill(
 
 struct Job {
     writer: Beside,
-    jobs: Mutex<VecDeque<(TableNo, WindowRange)>>,
+    queue: Mutex<Queue>,
+    gate: Gate,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<(TableNo, WindowRange)>,
     /// Windows left per table.
-    left: Mutex<HashMap<TableNo, usize>>,
+    left: HashMap<TableNo, usize>,
 }
 
 impl Job {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn work(&self) -> Result<(), PipelineError> {
-        let client = self.writer.reader().await?;
-        loop {
-            let next = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some((table, range)) = next else { return Ok(()) };
-            self.writer.fill(&client, table, range.predicate(), range.label()).await?;
-            self.writer.progress.window_done(table);
-            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(left) = left.get_mut(&table) {
+        let writer = &self.writer;
+        let mut client = writer.window_reader().await?;
+        'windows: loop {
+            self.gate.open().await;
+            let Some((table, range)) = self.queue().jobs.pop_front() else { return Ok(()) };
+            let mut limit = Some(writer.config.backfill.window_time);
+            while !writer.fill(&client, table, range.predicate(), range.label(), limit).await? {
+                client = writer.window_reader().await?;
+                if self.split(&client, table, &range).await? {
+                    tracing::info!(window = range.label(), "the window is split");
+                    continue 'windows;
+                }
+                tracing::warn!(window = range.label(), "the window cannot be split; it is read to its end");
+                limit = None;
+            }
+            writer.progress.window_done(table);
+            let mut queue = self.queue();
+            if let Some(left) = queue.left.get_mut(&table) {
                 *left -= 1;
                 if *left == 0 {
-                    self.writer.progress.table_live(table);
+                    writer.progress.table_live(table);
                 }
             }
         }
+    }
+
+    /// Puts two windows in the place of one; false where it cannot be split.
+    async fn split(&self, client: &Client, no: TableNo, range: &WindowRange) -> Result<bool, PipelineError> {
+        let divider = Divider {
+            client,
+            table: &self.writer.tables.get(no).schema,
+            is_streamed: false,
+            most_bytes: self.writer.config.backfill.window_bytes,
+        };
+        let facts = divider.facts().await?;
+        let Some((first, second)) = divider.halves(&facts, range).await? else { return Ok(false) };
+        self.writer.progress.window_split(no);
+        let mut queue = self.queue();
+        queue.jobs.extend([(no, first), (no, second)]);
+        *queue.left.entry(no).or_default() += 1;
+        Ok(true)
     }
 }

@@ -1,9 +1,10 @@
 //! What a backfill would do, without doing it (`--dry-run`).
 
 use super::{
+    bootstrap::most_bytes,
     error::PipelineError,
     prepare, schemas,
-    windows::{self, Range},
+    windows::{self, Manner, Range},
 };
 use crate::{
     config::{self, Config},
@@ -28,6 +29,10 @@ pub struct Preview {
     pub index: String,
     /// `mappings.properties` of the index that would be made.
     pub mapping: serde_json::Value,
+    /// By what it is divided, and why so.
+    pub division: String,
+    /// What is done differently from what was asked.
+    pub notes: Vec<String>,
     /// Its windows.
     pub windows: Vec<WindowPreview>,
     /// Some rows.
@@ -63,9 +68,10 @@ pub async fn preview(config: &Config, range: &Range) -> Result<Vec<Preview>, Pip
     let client = source::sql::connect(&config.postgres, None, &name).await?;
     let config = &schemas::expanded(&client, config).await?;
     let schemas = schemas::schemas(&client, config).await?;
+    let manner = Manner { is_streamed: false, most_bytes: most_bytes(&config.backfill) };
     let mut previews = vec![];
     for (configured, schema) in config.tables.iter().zip(schemas) {
-        previews.push(preview_table(&client, configured, schema, range).await?);
+        previews.push(preview_table(&client, configured, schema, range, manner).await?);
     }
     Ok(previews)
 }
@@ -75,21 +81,25 @@ async fn preview_table(
     configured: &config::Table,
     schema: TableSchema,
     range: &Range,
+    manner: Manner,
 ) -> Result<Preview, PipelineError> {
     let (table, mapping) = prepare::join(configured, schema, TableNo(0), false)?;
     let schema = &table.schema;
     let filter = schema.row_filter.as_deref();
     let (columns, name) = (schema.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), &schema.name);
+    let now = chrono::Utc::now();
+    let divided = windows::divide(client, &table, configured.window.clone(), range, now, manner).await?;
     let mut preview = Preview {
         table: name.to_string(),
+        division: divided.reason,
+        notes: divided.notes,
         index: configured.index.clone(),
         mapping: serde_json::Value::Object(mapping),
         windows: vec![],
         samples: vec![],
     };
     let mut sampled_bytes = 0;
-    for range in windows::divide(client, &table, configured.window.clone(), range, chrono::Utc::now()).await?
-    {
+    for range in divided.windows {
         let predicate = range.predicate();
         let rows = window::count(client, schema, filter, predicate.as_deref()).await?;
         if rows > 0 && preview.samples.is_empty() {

@@ -38,6 +38,8 @@ pub struct TableProgress {
     pub windows: usize,
     /// Windows done.
     pub done: usize,
+    /// Those of them that an earlier session had done.
+    pub found_done: usize,
     /// Rows read in this session.
     pub rows: u64,
     /// Bytes of COPY text read in this session.
@@ -105,6 +107,7 @@ impl Progress {
             name: name.to_owned(),
             windows,
             done,
+            found_done: done,
             estimated_rows,
             ..TableProgress::default()
         };
@@ -126,6 +129,11 @@ impl Progress {
 
     pub(super) fn window_done(&self, table: TableNo) {
         self.table(table, |t| t.done += 1);
+    }
+
+    /// Two windows stand in the place of one.
+    pub(super) fn window_split(&self, table: TableNo) {
+        self.table(table, |t| t.windows += 1);
     }
 
     pub(super) fn table_live(&self, table: TableNo) {

@@ -1,6 +1,11 @@
 //! The rows of one window into the lanes: COPY → decode → map → queue.
 
-use super::{error::PipelineError, progress::Progress, tables::Table};
+use super::{
+    error::PipelineError,
+    pace::{self, Pace},
+    progress::Progress,
+    tables::Table,
+};
 use crate::{
     decode::CopyDecoder,
     lanes::{Action, Change, Lanes, RowPushed, TableNo, WindowRows},
@@ -24,6 +29,8 @@ pub(super) struct WindowReading<'a> {
     pub(super) lanes: &'a Lanes,
     pub(super) progress: &'a Progress,
     pub(super) max_document_bytes: usize,
+    /// How fast it may be read.
+    pub(super) pace: Option<&'a Pace>,
 }
 
 impl WindowReading<'_> {
@@ -48,7 +55,7 @@ impl WindowReading<'_> {
             what,
         };
         let (mut decoder, mut ids, mut document) = (CopyDecoder::default(), IdBuffers::default(), vec![]);
-        let (mut rows, mut bytes) = (0_u64, 0_u64);
+        let (mut rows, mut bytes, mut unpaced) = (0_u64, 0_u64, 0);
         let mut lines = Box::pin(copy::read(client, &sql).await?);
         while let Some(line) = lines.next().await {
             let line = line?;
@@ -70,11 +77,18 @@ impl WindowReading<'_> {
             }
             rows += 1;
             bytes += line.len() as u64;
+            unpaced += line.len();
+            if let (Some(pace), true) = (self.pace, unpaced >= pace::SHARE) {
+                pace.keep(std::mem::take(&mut unpaced)).await;
+            }
             if rows.is_multiple_of(COUNT_EVERY) {
                 self.progress.rows_read(self.number, COUNT_EVERY, std::mem::take(&mut bytes));
             }
         }
         self.progress.rows_read(self.number, rows % COUNT_EVERY, bytes);
+        if let Some(pace) = self.pace {
+            pace.keep(unpaced).await;
+        }
         Ok(Some(rows))
     }
 }

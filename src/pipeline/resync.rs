@@ -282,7 +282,7 @@ async fn write_range(
     for scope in scopes {
         for predicate in scope.rows {
             let label = predicate.clone().unwrap_or_else(|| "all".to_owned());
-            writer.fill(client, number, predicate, label).await?;
+            writer.fill(client, number, predicate, label, None).await?;
         }
         if !table.append_only {
             let mut listing =

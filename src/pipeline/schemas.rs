@@ -6,12 +6,11 @@ use crate::{
     map::{self, TableSpec, spark_problems},
     model::{TableName, TableSchema},
     source::{
-        QueryError, catalog,
+        QueryError, catalog, division,
         identity::{self, IdRules, Uniqueness},
         publication::{self, Actions, Wanted},
         server,
         slot::SlotState,
-        window,
     },
 };
 
@@ -140,7 +139,7 @@ async fn schema(
     let odd = spark_problems(&spec_of(table, &schema), &schema.columns);
     problems.extend(odd.iter().map(|problem| format!("{}.{problem}", table.place)));
     if let Some(window) = &table.window
-        && let Err(error) = window::check(&schema, window, chrono::Utc::now())
+        && let Err(error) = division::check(&schema, window, chrono::Utc::now())
     {
         transient_or(error, table, ".window", problems)?;
     }

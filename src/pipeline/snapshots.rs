@@ -14,6 +14,8 @@ struct Snapshots {
     opening: usize,
     open: Vec<Xid>,
     last_closed: Option<Xid>,
+    /// What lies below it the guards may have forgotten.
+    forgotten: Xid,
 }
 
 impl Snapshots {
@@ -46,14 +48,18 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// It was taken, and everything below `xmin` is visible in it.
-    pub fn opened(mut self, xmin: Xid) -> Open {
+    /// It was taken, and everything below `xmin` is visible in it. `None` where it sees less than the guards remember, as
+    /// another standby may that is further behind: then it must not be read in.
+    pub fn opened(mut self, xmin: Xid) -> Option<Open> {
         let mut snapshots = self.snapshots.lock();
+        if xmin < snapshots.forgotten {
+            return None;
+        }
         snapshots.opening -= 1;
         snapshots.open.push(xmin);
         drop(snapshots);
         self.taken = true;
-        Open { snapshots: self.snapshots.clone(), xmin, closed: false }
+        Some(Open { snapshots: self.snapshots.clone(), xmin, closed: false })
     }
 }
 
@@ -77,7 +83,10 @@ impl Open {
     /// Closes it; tells which transactions the guards may forget.
     pub fn close(mut self) -> Option<Xid> {
         self.forget();
-        self.snapshots.lock().seen_by_all()
+        let mut snapshots = self.snapshots.lock();
+        let seen = snapshots.seen_by_all();
+        snapshots.forgotten = snapshots.forgotten.max(seen.unwrap_or_default());
+        seen
     }
 
     fn forget(&mut self) {
@@ -105,11 +114,11 @@ mod tests {
     #[test]
     fn the_guards_may_forget_only_what_every_open_and_later_window_sees() {
         let open = OpenSnapshots::default();
-        let a = open.opening().opened(Xid(10));
-        let b = open.opening().opened(Xid(20));
+        let a = open.opening().opened(Xid(10)).unwrap();
+        let b = open.opening().opened(Xid(20)).unwrap();
         let c = open.opening();
         assert_eq!(b.close(), None, "a snapshot that is being taken may see less");
-        let c = c.opened(Xid(25));
+        let c = c.opened(Xid(25)).unwrap();
         assert_eq!(c.close(), Some(Xid(10)));
         assert_eq!(a.close(), Some(Xid(25)));
     }
@@ -119,6 +128,18 @@ mod tests {
         let open = OpenSnapshots::default();
         drop(open.opening());
         drop(open.opening().opened(Xid(5)));
-        assert_eq!(open.opening().opened(Xid(30)).close(), Some(Xid(30)));
+        assert_eq!(open.opening().opened(Xid(30)).unwrap().close(), Some(Xid(30)));
+    }
+
+    #[test]
+    fn a_snapshot_of_another_standby_that_sees_less_than_was_forgotten_is_not_read_in() {
+        let open = OpenSnapshots::default();
+        assert_eq!(open.opening().opened(Xid(20)).unwrap().close(), Some(Xid(20)));
+        assert!(open.opening().opened(Xid(19)).is_none());
+        assert_eq!(
+            open.opening().opened(Xid(20)).unwrap().close(),
+            Some(Xid(20)),
+            "and leaves nothing behind"
+        );
     }
 }

@@ -3,7 +3,10 @@
 use super::{error::PipelineError, tables::Table};
 use crate::{
     config::Window,
-    source::window::{self, WindowRange},
+    source::{
+        divide::{Divided, Divider},
+        division::{self, Way},
+    },
 };
 use chrono::{DateTime, Utc};
 use tokio_postgres::Client;
@@ -17,8 +20,17 @@ pub struct Range {
     pub to: Option<String>,
 }
 
-/// Divides `table` as `configured`, or as the catalog suggests; bounds are read by `reader`, after the floor's barrier.
-/// What `range` says wins over the configuration.
+/// What divides a table beside its configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Does the stream bring rows that an UPDATE moves while windows are read?
+    pub is_streamed: bool,
+    /// Bytes of the table that a window is to have at most.
+    pub most_bytes: u64,
+}
+
+/// Divides `table` as `configured`, or as the catalog suggests, and tells how; questions go to `reader`, after the floor's
+/// barrier. What `range` says wins over the configuration.
 ///
 /// # Errors
 /// A window that the column does not allow, or no answer.
@@ -28,31 +40,36 @@ pub async fn divide(
     configured: Option<Window>,
     range: &Range,
     now: DateTime<Utc>,
-) -> Result<Vec<WindowRange>, PipelineError> {
-    let chosen = match configured {
-        Some(window) => Some(window),
-        None => {
-            let (window, why) = window::choose(&table.schema);
-            tracing::info!(windows = why, "windows chosen");
-            window
-        }
+    manner: Manner,
+) -> Result<Divided, PipelineError> {
+    let schema = &table.schema;
+    let divider = Divider {
+        client: reader,
+        table: schema,
+        is_streamed: manner.is_streamed,
+        most_bytes: manner.most_bytes,
     };
-    let Some(mut window) = chosen else {
-        if *range != Range::default() {
+    let mut window = configured;
+    if window.is_none() && *range != Range::default() {
+        let mut facts = divider.facts().await?;
+        // Who asks for a range has it, with or without an index.
+        facts.leading.extend(schema.primary_key.iter().cloned());
+        let (Way::Column(chosen), _) = division::choose(schema, &facts, false) else {
             return Err(PipelineError::Configuration(format!(
                 "{}: --from and --to need a window column; set window.column, or --window-column",
-                table.schema.name
+                schema.name
             )));
-        }
-        return Ok(vec![WindowRange::Whole]);
-    };
-    window.from = range.from.clone().or(window.from);
-    window.to = range.to.clone().or(window.to);
-    let filter = table.schema.row_filter.as_deref();
-    let bounds = window::bounds(reader, &table.schema, &window.column, filter).await?;
-    let plan = window::plan(&table.schema, &window, &bounds, now)?;
-    if let Some(note) = plan.note {
-        tracing::info!(note);
+        };
+        window = Some(chosen);
     }
-    Ok(plan.windows)
+    if let Some(window) = &mut window {
+        window.from = range.from.clone().or(window.from.take());
+        window.to = range.to.clone().or(window.to.take());
+    }
+    let divided = divider.divide(window.as_ref(), now).await?;
+    tracing::info!(table = %schema.name, windows = divided.windows.len(), "divided: {}", divided.reason);
+    for note in &divided.notes {
+        tracing::warn!(table = %schema.name, "{note}");
+    }
+    Ok(divided)
 }

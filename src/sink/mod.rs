@@ -27,8 +27,8 @@ pub use index::{Index, IndexDefinition, Owner, Source};
 pub use letters::{LetterError, LetterOf, StoredLetter};
 pub use outcome::{Answer, BULK_PARAMETERS, Outcome, read_bulk_answer};
 pub use record::{
-    AttemptRecord, Checkpoint, EpochRecord, Floor, High, Repair, ShapeRecord, StoppedHigh, Stored,
-    TableRecord, TableState, WindowRecord, WindowState,
+    AttemptRecord, Checkpoint, EpochRecord, Floor, High, PlanRecord, PlannedWindow, Repair, ShapeRecord,
+    StoppedHigh, Stored, TableRecord, TableState, WindowRecord, WindowState,
 };
 pub use state::StateStore;
 pub use versions::{Listed, Versions};

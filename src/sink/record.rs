@@ -194,6 +194,34 @@ pub struct WindowRecord {
     pub floor: Floor,
 }
 
+/// How a table is divided under one floor. It is written before the first of its windows is read, so that whoever goes on
+/// has the same windows, whatever the statistics say by then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanRecord {
+    /// Qualified name of the table.
+    pub table: String,
+    /// Floor of its windows.
+    pub floor: Floor,
+    /// The setting that it was divided by, for people and to be compared.
+    pub setting: String,
+    /// Oid and `relfilenode` of the relations that windows by blocks hold for; empty where there are none.
+    #[serde(default)]
+    pub files: Vec<(u32, u32)>,
+    /// The windows.
+    pub windows: Vec<PlannedWindow>,
+    /// Number of the next window that is planned.
+    pub next: u64,
+}
+
+/// A window of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedWindow {
+    /// Its number, of which there is one under a floor.
+    pub number: u64,
+    /// What it holds, as `source` writes it.
+    pub range: serde_json::Value,
+}
+
 /// A writer beside the live process that has written, and has not looked yet whether the rows are still there (**M9**).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRecord {
@@ -231,6 +259,10 @@ impl Record for TableRecord {
 
 impl Record for ShapeRecord {
     const KIND: &'static str = "shape";
+}
+
+impl Record for PlanRecord {
+    const KIND: &'static str = "plan";
 }
 
 impl Record for WindowRecord {

@@ -8,8 +8,8 @@ use super::{
     error::{Result, SinkError},
     index::Index,
     record::{
-        self, AttemptRecord, Checkpoint, EpochRecord, High, Record, ShapeRecord, Stored, TableRecord,
-        WindowRecord, document_id,
+        self, AttemptRecord, Checkpoint, EpochRecord, High, PlanRecord, Record, ShapeRecord, Stored,
+        TableRecord, WindowRecord, document_id,
     },
     scroll::Scroll,
 };
@@ -196,6 +196,16 @@ impl StateStore {
     /// Changes it; [`SinkError::Superseded`] where another process has since it was read.
     pub async fn write_shape(&self, shape: &ShapeRecord) -> Result<()> {
         self.put_revised(self.id(&["shape", &shape.table]), shape).await
+    }
+
+    /// How a table is divided.
+    pub async fn plan(&self, table: &str) -> Result<Option<Stored<PlanRecord>>> {
+        self.get_revised(&self.id(&["plan", table])).await
+    }
+
+    /// Changes it; [`SinkError::Superseded`] where another process has since it was read.
+    pub async fn write_plan(&self, plan: &PlanRecord) -> Result<()> {
+        self.put_revised(self.id(&["plan", &plan.table]), plan).await
     }
 
     /// All windows of a table that are recorded, of every attempt; which of them count, their floor and predicate tell.

@@ -19,7 +19,7 @@ pub struct Floor {
 /// Where a read stands: what its snapshot sees, and a position that bounds it from above.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadPoint {
-    /// The snapshot.
+    /// The snapshot; of a standby's what is certain of it.
     pub snapshot: Snapshot,
     /// On a primary the WAL insert position after the snapshot, on a standby the replay position: whatever the
     /// snapshot sees lies before it (**M7**).
@@ -122,10 +122,12 @@ SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text, pg_catalog.pg_is_in_re
         _ => None,
     });
     let Some((snapshot, standby, lsn)) = row else { return Err(QueryError::answer(doing(), "no row")) };
+    let standby = standby == "true";
+    let parsed: Snapshot = snapshot.parse().map_err(|_| QueryError::answer(doing(), snapshot))?;
     Ok(ReadPoint {
-        snapshot: snapshot.parse().map_err(|_| QueryError::answer(doing(), snapshot))?,
+        snapshot: if standby { parsed.on_standby() } else { parsed },
         lsn: lsn.parse().map_err(|_| QueryError::answer(doing(), lsn))?,
-        standby: standby == "true",
+        standby,
     })
 }
 

@@ -33,3 +33,15 @@ pub async fn log_end(primary: &Client) -> Result<LogEnd> {
         next_xid: Xid(text(2).parse().map_err(|_| answer(text(2)))?),
     })
 }
+
+/// How far a standby has replayed; `None` on a primary.
+///
+/// # Errors
+/// The query failed.
+pub async fn replayed(standby: &Client) -> Result<Option<Lsn>> {
+    let doing = || "reading how far the standby is".to_owned();
+    let sql = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+       THEN pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text END";
+    let text: Option<String> = standby.query_one(sql, &[]).await.doing(doing)?.get(0);
+    text.map(|text| text.parse().map_err(|_| QueryError::answer(doing(), text))).transpose()
+}

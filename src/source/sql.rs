@@ -148,7 +148,7 @@ async fn run(connection: impl Future<Output = Result<(), tokio_postgres::Error>>
     }
 }
 
-async fn in_recovery(client: &Client) -> Result<bool, SourceError> {
+pub(super) async fn in_recovery(client: &Client) -> Result<bool, SourceError> {
     Ok(single_value(client, "SELECT pg_is_in_recovery()").await?.as_deref() != Some("f"))
 }
 

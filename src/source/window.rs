@@ -1,21 +1,18 @@
-//! Windows: how a table is divided for reading, so that every row is in exactly one.
+//! Windows: parts of a table as conditions, and as texts for people. `division` and `divide` make them.
 
 use super::{
     moment::{self, DAY, Moment, date_text, timestamp_text},
-    query_error::{Doing, QueryError, Result},
+    query_error::{Doing, Result},
 };
-use crate::{
-    config::{Window, WindowStep},
-    model::{Column, TableSchema, quote_identifier},
-};
-use chrono::{DateTime, Utc};
+use crate::model::{Column, TableSchema, quote_identifier, quote_literal};
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
-/// More windows than this are not planned: the step grows instead. One row of year 9999 would make 100,000 of them.
-const MOST_WINDOWS: i128 = 10_000;
+/// Characters of a key's value in a label.
+const LABEL: usize = 40;
 
 /// What a window column holds, which decides how its bounds are counted and written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// `smallint`, `integer`, `bigint`: the value.
     Integer,
@@ -28,7 +25,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn of(column: &Column) -> Option<Kind> {
+    pub(super) fn of(column: &Column) -> Option<Kind> {
         match column.column_type.oid {
             20 | 21 | 23 => Some(Kind::Integer),
             1082 => Some(Kind::Date),
@@ -38,12 +35,12 @@ impl Kind {
         }
     }
 
-    fn day(self) -> i128 {
+    pub(super) fn day(self) -> i128 {
         if self == Kind::Date { 1 } else { DAY }
     }
 
     /// The bound as a SQL literal (docs: "Date/Time Types", ISO 8601 input).
-    fn literal(self, bound: i128) -> String {
+    pub(super) fn literal(self, bound: i128) -> String {
         match self {
             Kind::Integer => bound.to_string(),
             Kind::Date => format!("'{}'::pg_catalog.date", date_text(bound)),
@@ -53,7 +50,7 @@ impl Kind {
     }
 
     /// The bound for people: a midnight is a date.
-    fn text(self, bound: i128) -> String {
+    pub(super) fn text(self, bound: i128) -> String {
         match self {
             Kind::Integer => bound.to_string(),
             Kind::Date => date_text(bound),
@@ -64,7 +61,7 @@ impl Kind {
     }
 
     /// The number of a value; `None` for the infinities, which lie in the open windows at the ends.
-    fn number(self, text: &str) -> Option<Option<i128>> {
+    pub(super) fn number(self, text: &str) -> Option<Option<i128>> {
         if self == Kind::Integer {
             return text.trim().parse::<i64>().ok().map(|n| Some(i128::from(n)));
         }
@@ -77,8 +74,31 @@ impl Kind {
     }
 }
 
-/// One window.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A column of a key, as literals of it need it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyColumn {
+    /// Name.
+    pub name: String,
+    /// `format_type()` of its type.
+    pub sql_type: String,
+}
+
+impl KeyColumn {
+    /// The columns as a row, or a single one as it is.
+    pub(super) fn row(columns: &[KeyColumn]) -> String {
+        let names: Vec<String> = columns.iter().map(|c| quote_identifier(&c.name)).collect();
+        if names.len() == 1 { names.concat() } else { format!("({})", names.join(", ")) }
+    }
+
+    fn literal(columns: &[KeyColumn], values: &[String]) -> String {
+        let typed = |(c, v): (&KeyColumn, &String)| format!("{}::{}", quote_literal(v), c.sql_type);
+        let values: Vec<String> = columns.iter().zip(values).map(typed).collect();
+        if values.len() == 1 { values.concat() } else { format!("({})", values.join(", ")) }
+    }
+}
+
+/// One window. It is kept in the state documents: older programs must read what newer ones write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WindowRange {
     /// The whole table.
     Whole,
@@ -98,6 +118,24 @@ pub enum WindowRange {
         /// Value after the last.
         to: Option<i128>,
     },
+    /// Rows in these blocks of the table's file, or of each partition's. It holds for one file (`pg_class.relfilenode`).
+    Blocks {
+        /// First block.
+        from: u32,
+        /// Block after the last; an open end holds what the table grows by.
+        to: Option<u32>,
+    },
+    /// `from <= key < to` for a key without NULLs, in the order of its columns; an end that is `None` is open.
+    Keys {
+        /// The key.
+        columns: Vec<KeyColumn>,
+        /// First key, as text.
+        from: Option<Vec<String>>,
+        /// Key after the last.
+        to: Option<Vec<String>>,
+    },
+    /// What is in both: part of a window that its own column does not divide further.
+    Within(Box<WindowRange>, Box<WindowRange>),
 }
 
 impl WindowRange {
@@ -112,6 +150,27 @@ impl WindowRange {
                 let to = to.map(|b| format!("{column} < {}", kind.literal(b)));
                 let both: Vec<String> = from.into_iter().chain(to).collect();
                 Some(if both.is_empty() { format!("{column} IS NOT NULL") } else { both.join(" AND ") })
+            }
+            WindowRange::Blocks { from, to } => {
+                // The planner reads such blocks only (TID range scan, PostgreSQL 14).
+                let from = (*from > 0).then(|| format!("ctid >= '({from},0)'::pg_catalog.tid"));
+                let to = to.map(|to| format!("ctid < '({to},0)'::pg_catalog.tid"));
+                let both: Vec<String> = from.into_iter().chain(to).collect();
+                (!both.is_empty()).then(|| both.join(" AND "))
+            }
+            WindowRange::Keys { columns, from, to } => {
+                let row = KeyColumn::row(columns);
+                let side = |sign, key: &Option<Vec<String>>| {
+                    let key = key.as_ref()?;
+                    Some(format!("{row} {sign} {}", KeyColumn::literal(columns, key)))
+                };
+                let both: Vec<String> = side(">=", from).into_iter().chain(side("<", to)).collect();
+                (!both.is_empty()).then(|| both.join(" AND "))
+            }
+            WindowRange::Within(outer, inner) => {
+                let parts = [outer, inner].map(|part| part.predicate());
+                let parts: Vec<String> = parts.into_iter().flatten().map(|p| format!("({p})")).collect();
+                (!parts.is_empty()).then(|| parts.join(" AND "))
             }
         }
     }
@@ -137,6 +196,26 @@ impl WindowRange {
                 let open = if from.is_some() { '[' } else { '(' };
                 format!("{column} {open}{},{})", text(from), text(to))
             }
+            WindowRange::Blocks { from, to } => {
+                format!("blocks [{from},{})", to.map(|to| to.to_string()).unwrap_or_default())
+            }
+            WindowRange::Keys { columns, from, to } => {
+                let text = |key: &Option<Vec<String>>| -> String {
+                    key.as_ref().map(|key| key.join("|").chars().take(LABEL).collect()).unwrap_or_default()
+                };
+                let open = if from.is_some() { '[' } else { '(' };
+                format!("{} {open}{},{})", KeyColumn::row(columns).replace('"', ""), text(from), text(to))
+            }
+            WindowRange::Within(outer, inner) => format!("{}, {}", outer.label(), inner.label()),
+        }
+    }
+
+    /// Does it hold for one file of the table only?
+    pub fn is_by_blocks(&self) -> bool {
+        match self {
+            WindowRange::Blocks { .. } => true,
+            WindowRange::Within(outer, inner) => outer.is_by_blocks() || inner.is_by_blocks(),
+            _ => false,
         }
     }
 }
@@ -150,195 +229,15 @@ pub enum End {
     Millis(i128),
 }
 
-/// The extent of a window column, as PostgreSQL's text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bounds {
-    /// Least finite value; `None` where there is none.
-    pub min: Option<String>,
-    /// Greatest finite value.
-    pub max: Option<String>,
-    /// May the column hold NULL?
-    pub has_nulls: bool,
-}
-
-/// The windows of a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// In ascending order, NULLs last.
-    pub windows: Vec<WindowRange>,
-    /// What was done differently from what was asked, and why.
-    pub note: Option<String>,
-}
-
-/// A window setting for a table that has none, and the reason for it: the primary key if it is one integer, else a
-/// date or timestamp of the primary key, else none (one window).
-pub fn choose(table: &TableSchema) -> (Option<Window>, String) {
-    let key = || table.primary_key.iter().filter_map(|name| table.column(name));
-    let window =
-        |column: &Column, step| Some(Window { column: column.name.clone(), step, from: None, to: None });
-    let mut columns = key();
-    if let (Some(only), None) = (columns.next(), columns.next())
-        && Kind::of(only) == Some(Kind::Integer)
-    {
-        let reason = format!("{}: ranges of its primary key {}, an integer", table.name, only.name);
-        return (window(only, WindowStep::Rows(1_000_000)), reason);
-    }
-    let dated = key().find(|c| c.not_null && Kind::of(c).is_some_and(|k| k != Kind::Integer));
-    match dated {
-        Some(column) => {
-            let reason =
-                format!("{}: steps of 30 days of {}, which is in its primary key", table.name, column.name);
-            (window(column, WindowStep::Days(30)), reason)
-        }
-        None => {
-            let reason = format!(
-                "{}: one window for the whole table, as its primary key is neither one integer nor has a date or \
-                 timestamp; set `window` to divide it",
-                table.name
-            );
-            (None, reason)
-        }
-    }
-}
-
-/// Reads the extent of a window column. Infinities do not count: they would hide the ends of what can be divided.
-pub async fn bounds(
-    client: &Client,
+/// `FROM … WHERE …` for the rows of a table that fulfil all conditions. Inheritance children are tables of their own.
+pub(super) fn from_where<'a>(
     table: &TableSchema,
-    column: &str,
-    row_filter: Option<&str>,
-) -> Result<Bounds> {
-    let (column, kind) = window_column(table, column)?;
-    let name = quote_identifier(&column.name);
-    let from = format!("FROM {}{}", if table.partitioned { "" } else { "ONLY " }, table.name.quoted());
-    let finite = if kind == Kind::Integer {
-        format!("{name} IS NOT NULL")
-    } else {
-        format!("{name} > '-infinity' AND {name} < 'infinity'")
-    };
-    let filter = row_filter.map(|f| format!(" AND ({f})")).unwrap_or_default();
-    // Two subqueries, so that each takes one step into an index of the column.
-    let sql = format!(
-        "SELECT (SELECT pg_catalog.min({name}) {from} WHERE {finite}{filter})::pg_catalog.text,
-                (SELECT pg_catalog.max({name}) {from} WHERE {finite}{filter})::pg_catalog.text"
-    );
-    let row = client
-        .query_one(&sql, &[])
-        .await
-        .doing(|| format!("reading the bounds of {}.{}", table.name, column.name))?;
-    Ok(Bounds { min: row.get(0), max: row.get(1), has_nulls: !column.not_null })
-}
-
-/// Divides a table (`docs/architecture.md`, "Windows").
-///
-/// Without `from` and `to` the outer windows are open, so that a row beyond the bounds that were read is in one of them,
-/// and NULLs have a window of their own; edges lie on a fixed grid, so that a later plan has the same ones. With `from` or
-/// `to` the windows are exactly that range, without NULLs, and the grid begins at `from`.
-pub fn plan(table: &TableSchema, window: &Window, bounds: &Bounds, now: DateTime<Utc>) -> Result<Plan> {
-    let (column, kind) = window_column(table, &window.column)?;
-    let refuse = |problem: String| QueryError::Window { table: table.name.clone(), problem };
-    let step = match (window.step, kind) {
-        (WindowStep::Rows(rows), Kind::Integer) => i128::from(rows.max(1)),
-        (WindowStep::Days(_), Kind::Integer) => {
-            return Err(refuse(format!("{} is an integer: use `rows`", column.name)));
-        }
-        (WindowStep::Days(days), _) => i128::from(days.max(1)) * kind.day(),
-        (WindowStep::Rows(_), _) => {
-            return Err(refuse(format!("{} is a date or timestamp: use `days`", column.name)));
-        }
-    };
-    let limit = |name: &str, text: &Option<String>| match text {
-        None => Ok(None),
-        Some(text) => configured(kind, text, now).map(Some).ok_or_else(|| {
-            let forms = match kind {
-                Kind::Integer => "a whole number",
-                _ => "a date, a timestamp, `today`, `today+1d` or `-30d`",
-            };
-            refuse(format!("`{name}: {text}` is not a value for {}: write {forms}", column.name))
-        }),
-    };
-    let (from, to) = (limit("from", &window.from)?, limit("to", &window.to)?);
-    if let (Some(f), Some(t)) = (from, to)
-        && f >= t
-    {
-        return Err(refuse(format!("`from` ({}) is not before `to` ({})", kind.text(f), kind.text(t))));
-    }
-    let number = |text: &Option<String>| match text {
-        None => Ok(None),
-        Some(text) => kind
-            .number(text)
-            .ok_or_else(|| QueryError::answer(format!("reading the bounds of {}", table.name), text.clone())),
-    };
-    let (mut edges, mut note) = (Vec::new(), None);
-    if let (Some(min), Some(max)) = (number(&bounds.min)?, number(&bounds.max)?) {
-        let low = from.map_or(min, |f| f.max(min));
-        let high = to.map_or(max, |t| max.min(t - 1));
-        let wider = ((high - low) / step / MOST_WINDOWS + 1).max(1);
-        if wider > 1 {
-            note = Some(format!(
-                "{}: {} reaches from {} to {}; steps are {wider} times as long as configured, so that there are at most \
-                 {MOST_WINDOWS} windows",
-                table.name,
-                column.name,
-                kind.text(low),
-                kind.text(high)
-            ));
-        }
-        edges = grid(low, high, step * wider, from.unwrap_or(0));
-    }
-    let starts = std::iter::once(from).chain(edges.iter().copied().map(Some));
-    let ends = edges.iter().copied().map(Some).chain([to]);
-    let name = || column.name.clone();
-    let mut windows: Vec<WindowRange> =
-        starts.zip(ends).map(|(from, to)| WindowRange::Range { column: name(), kind, from, to }).collect();
-    if bounds.has_nulls && from.is_none() && to.is_none() {
-        windows.push(WindowRange::Null { column: name() });
-    }
-    Ok(Plan { windows, note })
-}
-
-/// The points `origin + n * step` above `low`, up to `high`.
-fn grid(low: i128, high: i128, step: i128, origin: i128) -> Vec<i128> {
-    let first = origin + ((low - origin).div_euclid(step) + 1) * step;
-    std::iter::successors(Some(first), |edge| Some(edge + step)).take_while(|edge| *edge <= high).collect()
-}
-
-/// A value of `from` or `to`: one of the column's values, or midnights in UTC relative to `now` (`today`, `today-7d`, `-30d`).
-fn configured(kind: Kind, text: &str, now: DateTime<Utc>) -> Option<i128> {
-    if kind == Kind::Integer {
-        return kind.number(text)?;
-    }
-    let today = i128::from(now.timestamp()).div_euclid(86_400);
-    let relative = match text.trim().strip_prefix("today") {
-        Some("") => return Some(today * kind.day()),
-        Some(rest) => rest,
-        None => text.trim(),
-    };
-    if let Some(days) = relative.strip_suffix('d')
-        && days.starts_with(['+', '-'])
-    {
-        return days.parse::<i32>().ok().map(|d| (today + i128::from(d)) * kind.day());
-    }
-    kind.number(text)?
-}
-
-fn window_column<'a>(table: &'a TableSchema, column: &str) -> Result<(&'a Column, Kind)> {
-    let refuse = |problem| QueryError::Window { table: table.name.clone(), problem };
-    let found = table.column(column).ok_or_else(|| {
-        refuse(format!("column `{column}` does not exist or is not published; name another"))
-    })?;
-    let kind = Kind::of(found).ok_or_else(|| {
-        refuse(format!("column `{column}` is {}; take a date, timestamp or integer column", found.sql_type))
-    })?;
-    Ok((found, kind))
-}
-
-/// Does the column allow the configured window? Asks nobody.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check(table: &TableSchema, window: &Window, now: DateTime<Utc>) -> Result<()> {
-    plan(table, window, &Bounds::default(), now).map(|_| ())
+    conditions: impl IntoIterator<Item = Option<&'a str>>,
+) -> String {
+    let only = if table.partitioned { "" } else { "ONLY " };
+    let all: Vec<String> = conditions.into_iter().flatten().map(|c| format!("({c})")).collect();
+    let condition = if all.is_empty() { String::new() } else { format!(" WHERE {}", all.join(" AND ")) };
+    format!("FROM {only}{}{condition}", table.name.quoted())
 }
 
 /// Counts the rows of a window.
@@ -348,15 +247,64 @@ pub async fn count(
     row_filter: Option<&str>,
     predicate: Option<&str>,
 ) -> Result<u64> {
-    let only = if table.partitioned { "" } else { "ONLY " };
-    let conditions: Vec<String> =
-        [row_filter, predicate].into_iter().flatten().map(|c| format!("({c})")).collect();
-    let condition = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
-    let sql = format!("SELECT pg_catalog.count(*) FROM {only}{} WHERE {condition}", table.name.quoted());
+    let from = from_where(table, [row_filter, predicate]);
+    let sql = format!("SELECT pg_catalog.count(*) {from}");
     let row = client.query_one(&sql, &[]).await.doing(|| format!("counting rows of {}", table.name))?;
     Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
 }
 
 #[cfg(test)]
-#[path = "window_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_written_as_typed_literals() {
+        let range =
+            |kind, from, to| WindowRange::Range { column: "c".into(), kind, from, to }.predicate().unwrap();
+        assert_eq!(range(Kind::Integer, Some(-5), Some(7)), "\"c\" >= -5 AND \"c\" < 7");
+        assert_eq!(range(Kind::Date, Some(-719_163), None), "\"c\" >= '0001-12-31 BC'::pg_catalog.date");
+        assert_eq!(
+            range(Kind::TimestampTz, None, Some(DAY)),
+            "\"c\" < '1970-01-02 00:00:00+00'::pg_catalog.timestamptz"
+        );
+        assert_eq!(range(Kind::Timestamp, None, None), "\"c\" IS NOT NULL");
+        assert_eq!(WindowRange::Null { column: "c".into() }.predicate().unwrap(), "\"c\" IS NULL");
+    }
+
+    #[test]
+    fn blocks_and_keys_are_conditions_too_and_combine() {
+        let blocks = |from, to| WindowRange::Blocks { from, to };
+        assert_eq!(blocks(0, None).predicate(), None);
+        let tail = "ctid >= '(7,0)'::pg_catalog.tid";
+        assert_eq!(blocks(7, None).predicate().unwrap(), tail);
+        let column = |name: &str, sql_type: &str| KeyColumn { name: name.into(), sql_type: sql_type.into() };
+        let keys = |columns: &[KeyColumn], from: &[&str]| WindowRange::Keys {
+            columns: columns.to_vec(),
+            from: Some(from.iter().map(|v| (*v).to_owned()).collect()),
+            to: None,
+        };
+        assert_eq!(keys(&[column("u", "uuid")], &["it's"]).predicate().unwrap(), "\"u\" >= 'it''s'::uuid");
+        let two = keys(&[column("a", "text"), column("B", "integer")], &["x", "2"]);
+        assert_eq!(two.predicate().unwrap(), "(\"a\", \"B\") >= ('x'::text, '2'::integer)");
+        let within = WindowRange::Within(
+            Box::new(WindowRange::Null { column: "d".into() }),
+            Box::new(blocks(7, None)),
+        );
+        assert_eq!(within.predicate().unwrap(), format!("(\"d\" IS NULL) AND ({tail})"));
+        assert!(within.is_by_blocks() && !two.is_by_blocks());
+        assert_eq!(within.label(), "d null, blocks [7,)");
+    }
+
+    #[test]
+    fn a_window_survives_its_state_document() {
+        // 294276-12-31 lies past 2^63 microseconds after 1970.
+        let range = WindowRange::Range {
+            column: "c".into(),
+            kind: Kind::Timestamp,
+            from: Some(-210_866_803_200_000_000),
+            to: Some(9_224_318_015_999_999_999),
+        };
+        let stored = serde_json::to_value(&range).unwrap();
+        assert_eq!(serde_json::from_value::<WindowRange>(stored).unwrap(), range);
+    }
+}

@@ -32,3 +32,5 @@ mod streams;
 mod support;
 mod verify;
 mod wildcards;
+mod windows;
+mod windows_standby;

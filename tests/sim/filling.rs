@@ -223,7 +223,7 @@ fn window_step(
                 writer.lanes.prune_guards(Xid(u64::MAX));
             }
             let snapshot = env.pg.snapshot();
-            let open = opening.opened(snapshot.xmin);
+            let open = opening.opened(snapshot.xmin).expect("snapshots of a primary do not go back");
             let floor = session.work.record.floor.expect("a floor");
             let version = writer.epochs.floor_version(floor.lsn).unwrap();
             let mut reading = Reading::new(env, snapshot, version);

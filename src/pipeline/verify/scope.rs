@@ -9,7 +9,7 @@ use crate::{
     pipeline::{
         error::PipelineError,
         tables::Table,
-        windows::{self, Range},
+        windows::{self, Manner, Range},
     },
     source::window::{End, WindowRange},
 };
@@ -40,7 +40,10 @@ pub(in crate::pipeline) async fn scopes(
     let is_bounded = |from: &Option<String>, to: &Option<String>| from.is_some() || to.is_some();
     let bounded = is_bounded(&range.from, &range.to)
         || configured.as_ref().is_some_and(|window| is_bounded(&window.from, &window.to));
-    let windows = windows::divide(reader, table, configured, range, chrono::Utc::now()).await?;
+    // Documents are found by ranges of a column alone, so windows are not split further.
+    let manner = Manner { is_streamed: false, most_bytes: u64::MAX };
+    let windows =
+        windows::divide(reader, table, configured, range, chrono::Utc::now(), manner).await?.windows;
     let column = windows.iter().find_map(|window| window.ends()).map(|(column, ..)| column.to_owned());
     let field = column.as_ref().and_then(|column| table.spec.field_name(column));
     match field.filter(|field| can_search(properties, field, &windows)) {

@@ -6,6 +6,8 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rng;
 pub(crate) mod servers;
+#[allow(dead_code)] // Not for `tests/failover`.
+pub(crate) mod standby;
 
 use futures_util::FutureExt;
 use opensearch::OpenSearch;

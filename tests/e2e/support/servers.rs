@@ -28,7 +28,7 @@ struct Own {
     stop: &'static str,
 }
 
-fn variable(name: &str) -> String {
+pub(super) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set: run `make test`, which starts the servers and sets it")
     })
@@ -154,17 +154,24 @@ impl Servers {
         pid.trim().parse().unwrap()
     }
 
-    /// `pg_ctl restart -m fast` of the test's own PostgreSQL; false where the old server does not end in `seconds`.
-    pub(crate) fn restart_postgres(&self, seconds: u32) -> bool {
-        let data = self.own_run().join("data");
-        let pg_ctl = format!("{}/pg_ctl", variable("PG2OS_TEST_PGBIN"));
+    /// The beginning of a command that runs as the test's own PostgreSQL does.
+    pub(crate) fn as_postgres(&self) -> Command {
         let user = if running_as_root() {
             &["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"][..]
         } else {
             &["env"]
         };
         let mut command = Command::new(user[0]);
-        command.args(&user[1..]).args([&pg_ctl, "restart", "-m", "fast", "-w", "-t", &seconds.to_string()]);
+        command.args(&user[1..]);
+        command
+    }
+
+    /// `pg_ctl restart -m fast` of the test's own PostgreSQL; false where the old server does not end in `seconds`.
+    pub(crate) fn restart_postgres(&self, seconds: u32) -> bool {
+        let data = self.own_run().join("data");
+        let pg_ctl = format!("{}/pg_ctl", variable("PG2OS_TEST_PGBIN"));
+        let mut command = self.as_postgres();
+        command.args([&pg_ctl, "restart", "-m", "fast", "-w", "-t", &seconds.to_string()]);
         command.arg("-D").arg(&data).arg("-l").arg(self.own_run().join("log"));
         command.current_dir(self.own_run()).stdout(Stdio::null()).status().unwrap().success()
     }

@@ -1,4 +1,4 @@
-//! Tests of window planning.
+//! Tests of dividing a table.
 
 use super::*;
 use crate::model::{ColumnType, ReplicaIdentity, TableName};
@@ -35,6 +35,19 @@ fn table(oid: u32, not_null: bool) -> TableSchema {
     }
 }
 
+/// The edges over a column with every value from `least` to `greatest`.
+fn edges(grid: &Grid, least: i128, greatest: i128) -> Vec<i128> {
+    let (mut value, high) = grid.inside(least, greatest);
+    let mut edges = vec![];
+    while value <= high {
+        value = grid.edge_above(value, edges.len());
+        if value <= high {
+            edges.push(value);
+        }
+    }
+    edges
+}
+
 fn window(step: WindowStep, from: Option<&str>, to: Option<&str>) -> Window {
     Window { column: "c".into(), step, from: from.map(Into::into), to: to.map(Into::into) }
 }
@@ -51,9 +64,12 @@ fn labels(
     min: &str,
     max: &str,
 ) -> Vec<String> {
-    let bounds = Bounds { min: Some(min.into()), max: Some(max.into()), has_nulls: true };
-    let plan = plan(&table(oid, false), &window(step, from, to), &bounds, now()).unwrap();
-    plan.windows.iter().map(WindowRange::label).collect()
+    let grid = Grid::new(&table(oid, false), &window(step, from, to), now()).unwrap();
+    let edges = match (grid.kind.number(min).unwrap(), grid.kind.number(max).unwrap()) {
+        (Some(min), Some(max)) => edges(&grid, min, max),
+        _ => vec![],
+    };
+    grid.windows(&edges).iter().map(WindowRange::label).collect()
 }
 
 proptest! {
@@ -68,7 +84,6 @@ proptest! {
         let kind = Kind::of(&table.columns[0]).unwrap();
         let scale = |day: i128| if kind == Kind::Integer { day } else { day * kind.day() };
         let (min, max) = (a.min(b), a.max(b));
-        let bounds = Bounds { min: Some(kind.text(scale(min))), max: Some(kind.text(scale(max))), has_nulls: true };
         let step = if kind == Kind::Integer { WindowStep::Rows(step.into()) } else { WindowStep::Days(step) };
         let (low, high) = (scale(limits.0), scale((limits.0 + limits.1).min(106_751_990)));
         let given = from.is_some();
@@ -77,8 +92,9 @@ proptest! {
             given.then(|| kind.text(low)).as_deref(),
             (from == Some(true)).then(|| kind.text(high)).as_deref(),
         );
-        let plan = plan(&table, &window, &bounds, now()).unwrap();
-        prop_assert!(plan.windows.len() as i128 <= MOST_WINDOWS + 2);
+        let grid = Grid::new(&table, &window, now()).unwrap();
+        let windows = grid.windows(&edges(&grid, scale(min), scale(max)));
+        prop_assert!(windows.len() <= MOST_WINDOWS);
         let values = values.into_iter().map(|v| scale(v) + inside * i128::from(matches!(oid, 1114 | 1184)));
         let ends = [None, Some(-INFINITY), Some(INFINITY), Some(scale(min)), Some(scale(max)), Some(low), Some(high)];
         for value in values.map(Some).chain(ends) {
@@ -87,8 +103,8 @@ proptest! {
                 None => false,
                 Some(v) => v >= low && (from != Some(true) || v < high),
             };
-            let found = plan.windows.iter().filter(|w| w.holds(value)).count();
-            prop_assert_eq!(found, usize::from(wanted), "{:?} in {:?}", value, plan.windows);
+            let found = windows.iter().filter(|w| w.holds(value)).count();
+            prop_assert_eq!(found, usize::from(wanted), "{:?} in {:?}", value, windows);
         }
     }
 }
@@ -147,31 +163,8 @@ fn a_range_that_is_given_is_kept_exactly() {
 }
 
 #[test]
-fn a_far_outlier_widens_the_steps_and_says_so() {
-    let bounds = Bounds { min: Some("0001-01-01".into()), max: Some("9999-12-31".into()), has_nulls: false };
-    let plan = plan(&table(1082, true), &window(WindowStep::Days(30), None, None), &bounds, now()).unwrap();
-    assert!(plan.windows.len() as i128 <= MOST_WINDOWS + 1);
-    assert!(plan.note.unwrap().contains("13 times"), "121,738 windows of 30 days");
-}
-
-#[test]
-fn bounds_are_written_as_typed_literals() {
-    let range =
-        |kind, from, to| WindowRange::Range { column: "c".into(), kind, from, to }.predicate().unwrap();
-    assert_eq!(range(Kind::Integer, Some(-5), Some(7)), "\"c\" >= -5 AND \"c\" < 7");
-    assert_eq!(range(Kind::Date, Some(-719_163), None), "\"c\" >= '0001-12-31 BC'::pg_catalog.date");
-    assert_eq!(
-        range(Kind::TimestampTz, None, Some(DAY)),
-        "\"c\" < '1970-01-02 00:00:00+00'::pg_catalog.timestamptz"
-    );
-    assert_eq!(range(Kind::Timestamp, None, None), "\"c\" IS NOT NULL");
-    assert_eq!(WindowRange::Null { column: "c".into() }.predicate().unwrap(), "\"c\" IS NULL");
-}
-
-#[test]
 fn settings_that_do_not_fit_say_what_does() {
-    let bounds = Bounds::default();
-    let message = |oid, w: Window| plan(&table(oid, true), &w, &bounds, now()).unwrap_err().to_string();
+    let message = |oid, w: Window| check(&table(oid, true), &w, now()).unwrap_err().to_string();
     assert!(
         message(25, window(WindowStep::Days(1), None, None)).contains("take a date, timestamp or integer")
     );
@@ -184,9 +177,69 @@ fn settings_that_do_not_fit_say_what_does() {
 }
 
 #[test]
-fn the_choice_prefers_an_integer_key_then_a_date_in_the_key() {
-    assert_eq!(choose(&table(20, true)).0.unwrap().step, WindowStep::Rows(1_000_000));
-    assert_eq!(choose(&table(1082, true)).0.unwrap().step, WindowStep::Days(30));
-    let (none, reason) = choose(&table(2950, true));
-    assert!(none.is_none() && reason.contains("one window"));
+fn the_choice_prefers_an_integer_key_then_an_indexed_date_in_the_key() {
+    let facts = Facts { leading: vec!["c".into()], ..Facts::default() };
+    let step = |oid, facts: &Facts| match choose(&table(oid, true), facts, true).0 {
+        Way::Column(window) => Some(window.step),
+        _ => None,
+    };
+    assert_eq!(step(20, &facts), Some(WindowStep::Rows(1_000_000)));
+    assert_eq!(step(1082, &facts), Some(WindowStep::Days(30)));
+    assert_eq!(step(1082, &Facts::default()), None, "every window would read the whole table");
+    let uuid = table(2950, true);
+    assert_eq!(choose(&uuid, &facts, true).0, Way::Blocks);
+    let key = vec![KeyColumn { name: "c".into(), sql_type: "x".into() }];
+    assert_eq!(choose(&uuid, &facts, false).0, Way::Keys(key), "without a stream a row must not move");
+    let keyless = TableSchema { primary_key: vec![], ..uuid };
+    assert_eq!(choose(&keyless, &facts, true).0, Way::Blocks);
+    assert_eq!(choose(&keyless, &facts, false).0, Way::Whole);
+}
+
+proptest! {
+    #[test]
+    fn every_block_of_every_partition_is_in_exactly_one_window(
+        sizes in prop::collection::vec(0u32..100_000, 0..20), most in 1u64..1_000_000_000,
+    ) {
+        let bytes = sizes.iter().map(|b| u64::from(*b) * 8_192).sum();
+        let facts = Facts { blocks: sizes, bytes, ..Facts::default() };
+        let windows = blocks(&facts, most);
+        prop_assert!(windows.len() <= 2 * MOST_WINDOWS);
+        let mut next = Some(0);
+        for window in &windows {
+            match window {
+                WindowRange::Whole => next = None,
+                WindowRange::Blocks { from, to } => {
+                    prop_assert_eq!(Some(*from), next);
+                    prop_assert!(to.is_none_or(|to| to > *from));
+                    next = *to;
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+        prop_assert_eq!(next, None, "the last one is open");
+    }
+
+    #[test]
+    fn a_middle_leaves_a_value_on_each_side(low in -1_000_000_000_000i128..1_000_000_000_000, more in 1i128..1_000_000_000_000) {
+        for kind in [Kind::Integer, Kind::Date, Kind::Timestamp, Kind::TimestampTz] {
+            let middle = middle(kind, low, low + more).unwrap();
+            prop_assert!(low < middle && middle <= low + more);
+        }
+    }
+}
+
+#[test]
+fn halves_of_a_time_are_round_and_a_single_value_has_none() {
+    let at = |text: &str| Kind::Timestamp.number(text).unwrap().unwrap();
+    let middle_of = |a, b| Kind::Timestamp.text(middle(Kind::Timestamp, at(a), at(b)).unwrap());
+    assert_eq!(middle_of("2024-01-01 10:00", "2024-01-09 03:00"), "2024-01-05");
+    assert_eq!(middle_of("2024-01-01 10:00", "2024-01-01 15:10"), "2024-01-01 12:00:00");
+    assert_eq!(middle(Kind::Date, 5, 5), None);
+    assert_eq!((middle_block(3, 4), middle_block(3, 5)), (None, Some(4)));
+}
+
+#[test]
+fn a_column_over_the_whole_range_makes_a_few_thousand_windows() {
+    let labels = labels(1082, WindowStep::Days(30), None, None, "0001-01-01", "9999-12-31");
+    assert!((1_000..5_000).contains(&labels.len()), "{} of 121,738 steps of 30 days", labels.len());
 }
