@@ -1,6 +1,7 @@
 //! The face of pg2os: flags, help, dispatch and exit codes.
 
 pub mod backfill;
+pub mod check;
 pub mod config;
 pub mod dead_letters;
 pub mod exit;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   pg2os --config shop.yaml config           check the configuration, show where each value comes from
+  pg2os --config shop.yaml check            look for everything that is in the way, with its cure
   pg2os --config shop.yaml run              fill the indices, then follow every change
   pg2os --config shop.yaml status --max-lag 5m
   PG_HOST=db PG_DATABASE=shop PG_USER=pg2os PG_PASSWORD=… OS_HOST=search \\
@@ -192,6 +194,16 @@ pub enum Command {
         #[command(flatten)]
         table: TableArgs,
     },
+    /// Look for everything that could be in the way, and say what cures it
+    #[command(after_help = check::EXAMPLES)]
+    Check {
+        /// Its flags.
+        #[command(flatten)]
+        args: check::CheckArgs,
+        /// A table without a file.
+        #[command(flatten)]
+        table: TableArgs,
+    },
     /// List, show, retry or drop documents that OpenSearch refused
     #[command(after_help = DEAD_LETTERS_EXAMPLES)]
     DeadLetters {
@@ -259,6 +271,7 @@ impl Cli {
             Command::Run { args, table } => block_on(run::run(read(table, false)?.config, args)),
             Command::Status { args, table } => block_on(status::run(read(table, false)?.config, args)),
             Command::Replay { args, table } => block_on(replay::run(read(table, false)?.config, args)),
+            Command::Check { args, table } => block_on(check::run(read(table, false)?.config, args)),
             Command::DeadLetters { command, table } => {
                 block_on(dead_letters::run(read(table, false)?.config, command))
             }

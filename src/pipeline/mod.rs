@@ -31,6 +31,7 @@ pub mod oneshot;
 mod opening;
 mod phantoms;
 pub mod position;
+pub mod preflight;
 pub mod prepare;
 pub mod preview;
 pub mod progress;

@@ -14,6 +14,7 @@ pub mod lookup;
 mod moment;
 pub mod pending;
 pub mod position;
+pub mod preflight;
 pub mod publication;
 mod query_error;
 pub mod replication;

@@ -8,6 +8,7 @@
 mod adopted;
 mod append_only;
 mod changes;
+mod check;
 mod columns;
 mod convergence;
 mod dead_letters;
