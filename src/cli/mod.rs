@@ -5,12 +5,16 @@ pub mod check;
 pub mod config;
 pub mod dead_letters;
 pub mod exit;
+mod generate;
+pub mod init;
 pub mod log;
 pub mod progress;
 pub mod replay;
 pub mod resync;
 pub mod run;
 pub mod signal;
+pub mod slot;
+pub mod state;
 pub mod status;
 pub mod verify;
 
@@ -214,6 +218,30 @@ pub enum Command {
         #[command(flatten)]
         table: TableArgs,
     },
+    /// List, make, drop or advance the replication slots, guarded against losing what is needed
+    #[command(after_help = slot::EXAMPLES)]
+    Slot {
+        /// What to do.
+        #[command(subcommand)]
+        command: slot::SlotCommand,
+        /// A table without a file.
+        #[command(flatten)]
+        table: TableArgs,
+    },
+    /// List what is known of the tables, or forget one, so that it is read again
+    #[command(after_help = state::EXAMPLES)]
+    State {
+        /// What to do.
+        #[command(subcommand)]
+        command: state::StateCommand,
+    },
+    /// Draft a configuration and the SQL that an administrator must run
+    #[command(after_help = init::EXAMPLES)]
+    Init {
+        /// Its flags.
+        #[command(flatten)]
+        args: init::InitArgs,
+    },
     /// Show the configuration in force and where each value comes from
     #[command(after_help = CONFIG_EXAMPLES)]
     Config {
@@ -224,11 +252,23 @@ pub enum Command {
         #[command(flatten)]
         table: TableArgs,
     },
+    /// Print the completions of a shell
+    #[command(after_help = generate::COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(after_help = generate::MAN_EXAMPLES)]
+    Man {
+        /// Folder, made where it is not there
+        folder: PathBuf,
+    },
 }
 
 /// Flags that describe one table where there is no file. The environment names are read with the rest of the
 /// environment, so that the origin of a value stays true.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "A table without a file")]
 pub struct TableArgs {
     /// Table, as public.events [env: PG2OS_TABLE]
@@ -271,6 +311,13 @@ impl Cli {
             Command::Run { args, table } => block_on(run::run(read(table, false)?.config, args)),
             Command::Status { args, table } => block_on(status::run(read(table, false)?.config, args)),
             Command::Replay { args, table } => block_on(replay::run(read(table, false)?.config, args)),
+            Command::Completions { shell } => generate::completions(shell),
+            Command::Man { folder } => generate::man(&folder),
+            Command::Slot { command, table } => block_on(slot::run(read(table, false)?.config, command)),
+            Command::State { command } => {
+                block_on(state::run(read(TableArgs::default(), false)?.config, command))
+            }
+            Command::Init { args } => block_on(init::run(init::config(&args)?, args)),
             Command::Check { args, table } => block_on(check::run(read(table, false)?.config, args)),
             Command::DeadLetters { command, table } => {
                 block_on(dead_letters::run(read(table, false)?.config, command))

@@ -10,6 +10,7 @@ pub mod copy;
 pub mod error;
 pub mod floor;
 pub mod identity;
+pub mod inventory;
 pub mod lookup;
 mod moment;
 pub mod pending;
