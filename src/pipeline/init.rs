@@ -230,7 +230,7 @@ mod tests {
         ];
         let yaml = yaml(&flags(), "pg2os", &tables);
         let drafted = config(&yaml).unwrap_or_else(|problems| panic!("{problems}\n{yaml}"));
-        let names: Vec<_> = drafted.tables.iter().map(|table| table.qualified()).collect();
+        let names: Vec<_> = drafted.tables.iter().map(crate::config::Table::qualified).collect();
         let followed = [0, 1, 4].map(|n: usize| tables[n].name.clone());
         assert_eq!(names, followed, "{yaml}");
         let indices: Vec<_> = drafted.tables.iter().map(|table| table.index.as_str()).collect();
