@@ -1,6 +1,6 @@
 # Servers, caches and tools live in $PG2OS_DEV_HOME (/var/tmp/pg2os-dev), outside the checkout.
 
-.PHONY: help setup lint test simulate test-matrix failover chaos fuzz demo bench clean
+.PHONY: help setup lint test image simulate test-matrix failover chaos fuzz demo bench clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -16,7 +16,10 @@ lint: setup ## Format, compiler and clippy warnings, dependencies, documentation
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 
 test: lint ## Everything: lint, then all tests against real servers
-	tests/servers/with-servers.sh cargo test --locked
+	tests/servers/with-servers.sh sh -c 'cargo test --locked && tests/image/chroot.sh'
+
+image: setup ## Build what the image holds as the Dockerfile does, and try it as non-root in a bare chroot
+	tests/servers/with-servers.sh tests/image/chroot.sh release
 
 simulate: ## RUNS=5000000 random schedules of the code that decides, and how often each rule is missed where it is off
 	SIM_RUNS=$(or $(RUNS),5000000) cargo test --locked --profile simulation --test sim -- --include-ignored --nocapture

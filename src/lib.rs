@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod ack;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod decode;

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Module and what it may import of this crate; `docs/architecture.md` says why.
-const MAY_IMPORT: [(&str, &[&str]); 10] = [
+const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("ack", &["model"]),
     ("config", &["model"]),
@@ -17,12 +17,13 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("map", &["config", "model"]),
     ("source", &["config", "model"]),
     ("sink", &["config", "model"]),
+    ("check", &["config", "model", "sink", "source"]),
     ("lanes", &["ack", "map", "model", "sink"]),
-    ("pipeline", &["ack", "config", "decode", "lanes", "map", "model", "sink", "source"]),
-    ("cli", &["config", "model", "pipeline", "sink"]),
+    ("pipeline", &["ack", "check", "config", "decode", "lanes", "map", "model", "sink", "source"]),
+    ("cli", &["check", "config", "model", "pipeline", "sink"]),
 ];
 /// Stages that decide but do no I/O and know no clock.
-const PURE: [&str; 4] = ["model", "ack", "decode", "map"];
+const PURE: [&str; 5] = ["model", "ack", "check", "decode", "map"];
 const LONGEST_FILE: usize = 450;
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

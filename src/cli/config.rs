@@ -23,7 +23,8 @@ pub(super) fn print_effective(loaded: &Loaded) -> Result<Exit, Failure> {
     print(&loaded.to_yaml())
 }
 
-fn print(text: &str) -> Result<Exit, Failure> {
+/// Prints a text as it is.
+pub(super) fn print(text: &str) -> Result<Exit, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // The reader has seen enough (`| head`).

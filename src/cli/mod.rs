@@ -1,15 +1,20 @@
 //! The face of pg2os: flags, help, dispatch and exit codes.
 
 pub mod backfill;
+pub mod check;
 pub mod config;
 pub mod dead_letters;
 pub mod exit;
+mod generate;
+pub mod init;
 pub mod log;
 pub mod progress;
 pub mod replay;
 pub mod resync;
 pub mod run;
 pub mod signal;
+pub mod slot;
+pub mod state;
 pub mod status;
 pub mod verify;
 
@@ -21,6 +26,7 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   pg2os --config shop.yaml config           check the configuration, show where each value comes from
+  pg2os --config shop.yaml check            look for everything that is in the way, with its cure
   pg2os --config shop.yaml run              fill the indices, then follow every change
   pg2os --config shop.yaml status --max-lag 5m
   PG_HOST=db PG_DATABASE=shop PG_USER=pg2os PG_PASSWORD=… OS_HOST=search \\
@@ -192,6 +198,16 @@ pub enum Command {
         #[command(flatten)]
         table: TableArgs,
     },
+    /// Look for everything that could be in the way, and say what cures it
+    #[command(after_help = check::EXAMPLES)]
+    Check {
+        /// Its flags.
+        #[command(flatten)]
+        args: check::CheckArgs,
+        /// A table without a file.
+        #[command(flatten)]
+        table: TableArgs,
+    },
     /// List, show, retry or drop documents that OpenSearch refused
     #[command(after_help = DEAD_LETTERS_EXAMPLES)]
     DeadLetters {
@@ -201,6 +217,30 @@ pub enum Command {
         /// A table without a file.
         #[command(flatten)]
         table: TableArgs,
+    },
+    /// List, make, drop or advance the replication slots, guarded against losing what is needed
+    #[command(after_help = slot::EXAMPLES)]
+    Slot {
+        /// What to do.
+        #[command(subcommand)]
+        command: slot::SlotCommand,
+        /// A table without a file.
+        #[command(flatten)]
+        table: TableArgs,
+    },
+    /// List what is known of the tables, or forget one, so that it is read again
+    #[command(after_help = state::EXAMPLES)]
+    State {
+        /// What to do.
+        #[command(subcommand)]
+        command: state::StateCommand,
+    },
+    /// Draft a configuration and the SQL that an administrator must run
+    #[command(after_help = init::EXAMPLES)]
+    Init {
+        /// Its flags.
+        #[command(flatten)]
+        args: init::InitArgs,
     },
     /// Show the configuration in force and where each value comes from
     #[command(after_help = CONFIG_EXAMPLES)]
@@ -212,11 +252,23 @@ pub enum Command {
         #[command(flatten)]
         table: TableArgs,
     },
+    /// Print the completions of a shell
+    #[command(after_help = generate::COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(after_help = generate::MAN_EXAMPLES)]
+    Man {
+        /// Folder, made where it is not there
+        folder: PathBuf,
+    },
 }
 
 /// Flags that describe one table where there is no file. The environment names are read with the rest of the
 /// environment, so that the origin of a value stays true.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "A table without a file")]
 pub struct TableArgs {
     /// Table, as public.events [env: PG2OS_TABLE]
@@ -259,6 +311,14 @@ impl Cli {
             Command::Run { args, table } => block_on(run::run(read(table, false)?.config, args)),
             Command::Status { args, table } => block_on(status::run(read(table, false)?.config, args)),
             Command::Replay { args, table } => block_on(replay::run(read(table, false)?.config, args)),
+            Command::Completions { shell } => generate::completions(shell),
+            Command::Man { folder } => generate::man(&folder),
+            Command::Slot { command, table } => block_on(slot::run(read(table, false)?.config, command)),
+            Command::State { command } => {
+                block_on(state::run(read(TableArgs::default(), false)?.config, command))
+            }
+            Command::Init { args } => block_on(init::run(init::config(&args)?, args)),
+            Command::Check { args, table } => block_on(check::run(read(table, false)?.config, args)),
             Command::DeadLetters { command, table } => {
                 block_on(dead_letters::run(read(table, false)?.config, command))
             }

@@ -77,6 +77,17 @@ pub(super) fn names(config: &Config) -> Vec<TableName> {
     config.tables.iter().map(config::Table::qualified).collect()
 }
 
+/// What keeps a table from being followed.
+#[derive(Clone, Debug)]
+pub struct TableProblem {
+    /// The entry of the table, as `tables[2]`.
+    pub place: String,
+    /// What is wrong, and where, with its cure.
+    pub text: String,
+    /// The statement that cures it, where there is one.
+    pub sql: Option<String>,
+}
+
 /// Reads every configured table as it is; nothing is made.
 ///
 /// # Errors
@@ -85,10 +96,26 @@ pub async fn schemas(
     control: &tokio_postgres::Client,
     config: &Config,
 ) -> Result<Vec<TableSchema>, PipelineError> {
+    let (schemas, problems) = look(control, config).await?;
+    if problems.is_empty() {
+        return Ok(schemas.into_iter().map(|(_, schema)| schema).collect());
+    }
+    let problems: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
+    Err(PipelineError::Configuration(problems.join("\n")))
+}
+
+/// Reads every configured table that can be read, and notes what keeps tables from being followed.
+///
+/// # Errors
+/// The connection is lost.
+pub(super) async fn look<'a>(
+    control: &tokio_postgres::Client,
+    config: &'a Config,
+) -> Result<(Vec<(&'a config::Table, TableSchema)>, Vec<TableProblem>), PipelineError> {
     let (mut schemas, mut problems) = (vec![], vec![]);
     for table in &config.tables {
         match schema(control, config, table, &mut problems).await {
-            Ok(schema) => schemas.push(schema),
+            Ok(schema) => schemas.push((table, schema)),
             Err(error) => transient_or(error, table, "", &mut problems)?,
         }
     }
@@ -96,7 +123,7 @@ pub async fn schemas(
         |t: &config::Table| !(t.exclude_columns.is_empty() && t.rename.is_empty() && t.mapping.is_empty());
     if problems.is_empty() && config.tables.iter().any(names_columns) {
         let mut columns = vec![];
-        for (table, schema) in config.tables.iter().zip(&schemas).filter(|(t, _)| names_columns(t)) {
+        for (table, schema) in schemas.iter().filter(|(t, _)| names_columns(t)) {
             let published = schema.columns.iter().map(|c| c.name.clone()).collect();
             columns.push(TableColumns {
                 table,
@@ -104,9 +131,14 @@ pub async fn schemas(
                 published,
             });
         }
-        problems.extend(unknown_columns(&columns).iter().map(ToString::to_string));
+        let unknown = unknown_columns(&columns);
+        problems.extend(unknown.iter().map(|what| TableProblem {
+            place: what.place.clone(),
+            text: what.to_string(),
+            sql: None,
+        }));
     }
-    if problems.is_empty() { Ok(schemas) } else { Err(PipelineError::Configuration(problems.join("\n"))) }
+    Ok((schemas, problems))
 }
 
 /// Reads one table, and notes what keeps it from being followed.
@@ -114,7 +146,7 @@ async fn schema(
     control: &tokio_postgres::Client,
     config: &Config,
     table: &config::Table,
-    problems: &mut Vec<String>,
+    problems: &mut Vec<TableProblem>,
 ) -> Result<TableSchema, QueryError> {
     let publications = config.postgres.all_publications();
     let mut schema = catalog::load_table(control, &table.schema, &table.name, &publications).await?;
@@ -124,12 +156,13 @@ async fn schema(
         routing: table.routing.as_deref(),
     };
     if table.id.is_none() && schema.primary_key.is_empty() {
-        problems.push(format!(
+        let text = format!(
             "{}: {} has no primary key; set `id` to columns that identify a row, or add a primary key{}",
             table.place,
             schema.name,
             way_out(table)
-        ));
+        );
+        problems.push(TableProblem { place: table.place.clone(), text, sql: None });
     } else {
         match identity::check_id(control, &schema, &id_of(table, &schema), rules).await {
             Ok(unique) => schema.deferrable_id = unique == Uniqueness::Deferrable,
@@ -137,7 +170,11 @@ async fn schema(
         }
     }
     let odd = spark_problems(&spec_of(table, &schema), &schema.columns);
-    problems.extend(odd.iter().map(|problem| format!("{}.{problem}", table.place)));
+    problems.extend(odd.iter().map(|problem| TableProblem {
+        place: table.place.clone(),
+        text: format!("{}.{problem}", table.place),
+        sql: None,
+    }));
     if let Some(window) = &table.window
         && let Err(error) = division::check(&schema, window, chrono::Utc::now())
     {
@@ -159,12 +196,14 @@ fn transient_or(
     error: QueryError,
     table: &config::Table,
     key: &str,
-    problems: &mut Vec<String>,
+    problems: &mut Vec<TableProblem>,
 ) -> Result<(), QueryError> {
     if error.is_transient() {
         return Err(error);
     }
-    problems.push(format!("{}{key}: {error}{}", table.place, way_out(table)));
+    let text = format!("{}{key}: {error}{}", table.place, way_out(table));
+    let sql = error.sql().map(str::to_owned);
+    problems.push(TableProblem { place: table.place.clone(), text, sql });
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod history;
 mod index;
 mod letters;
 mod outcome;
+mod preflight;
 mod record;
 mod scroll;
 mod state;
@@ -26,6 +27,7 @@ pub use history::is_other_copy;
 pub use index::{Index, IndexDefinition, Owner, Source};
 pub use letters::{LetterError, LetterOf, StoredLetter};
 pub use outcome::{Answer, BULK_PARAMETERS, Outcome, read_bulk_answer};
+pub use preflight::{ClusterFacts, Disk, Watermarks};
 pub use record::{
     AttemptRecord, Checkpoint, EpochRecord, Floor, High, PlanRecord, PlannedWindow, Repair, ShapeRecord,
     StoppedHigh, Stored, TableRecord, TableState, WindowRecord, WindowState,

@@ -261,6 +261,15 @@ impl StateStore {
         Ok(())
     }
 
+    /// Removes all documents of a table: its own last, so that after a failure between it is still known.
+    pub async fn forget_table(&self, table: &str) -> Result<()> {
+        for window in self.windows(table).await? {
+            self.forget(&self.id(&["window", table, &window.record.number.to_string()])).await?;
+        }
+        self.forget_shape(table).await?;
+        self.forget(&self.id(&["table", table])).await
+    }
+
     fn id(&self, parts: &[&str]) -> String {
         document_id(&[&[self.pipeline.as_str()], parts].concat())
     }

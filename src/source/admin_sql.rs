@@ -4,16 +4,22 @@ use crate::model::{quote_identifier, quote_literal};
 
 /// Role and grants; variables `role`, `database`, `schemas`, `tables`.
 pub const ROLE: &str = include_str!("../../sql/01_role.sql");
+/// Grants for a role that is there; variables `role`, `schemas`, `tables`.
+pub const GRANTS: &str = include_str!("../../sql/01_grants.sql");
 /// Publication; variables `publication`, `tables`.
 pub const PUBLICATION: &str = include_str!("../../sql/02_publication.sql");
 /// Publication of `append_only` tables; variables `publication`, `tables`.
 pub const PUBLICATION_APPEND: &str = include_str!("../../sql/02_publication_append.sql");
 /// Tables into an existing publication; variables `publication`, `tables`.
 pub const PUBLICATION_ADD: &str = include_str!("../../sql/02_publication_add.sql");
-/// Slot; variable `slot`.
+/// Slot, before PostgreSQL 17; variable `slot`.
 pub const SLOT: &str = include_str!("../../sql/03_slot.sql");
-/// Removal of all of it; variables `slot`, `publication`, `role`.
+/// Slot with failover, from PostgreSQL 17 on; variable `slot`.
+pub const SLOT_17: &str = include_str!("../../sql/03_slot_17.sql");
+/// Removal of all of it; variables `slot`, `bookmark`, `publication`, `role`.
 pub const TEARDOWN: &str = include_str!("../../sql/04_teardown.sql");
+/// Removal of grants and publication; variables `role`, `publication`, `schemas`, `tables`.
+pub const TEARDOWN_GRANTS: &str = include_str!("../../sql/04_teardown_grants.sql");
 
 /// Fills in a template as psql does (docs: "psql", "SQL Interpolation"): `:"name"` as an identifier, `:'name'` as a
 /// literal, `:name` as it is. Header lines (`--!`) are for readers of the file and left out; `::` stays a cast; a
@@ -73,8 +79,11 @@ mod tests {
 
     #[test]
     fn no_template_has_a_variable_that_is_not_documented() {
-        let all = ["role", "database", "schemas", "tables", "publication", "slot"].map(|n| (n, "X"));
-        for template in [ROLE, PUBLICATION, PUBLICATION_APPEND, PUBLICATION_ADD, SLOT, TEARDOWN] {
+        let all =
+            ["role", "database", "schemas", "tables", "publication", "slot", "bookmark"].map(|n| (n, "X"));
+        let publications = [PUBLICATION, PUBLICATION_APPEND, PUBLICATION_ADD];
+        let others = [ROLE, GRANTS, SLOT, SLOT_17, TEARDOWN, TEARDOWN_GRANTS];
+        for template in publications.iter().chain(&others) {
             assert!(!render(template, &all).contains(':'), "{template}");
         }
     }

@@ -212,6 +212,19 @@ impl QueryError {
         }
     }
 
+    /// The statement that cures it, where there is one.
+    pub fn sql(&self) -> Option<&str> {
+        match self {
+            QueryError::NoSelect { sql, .. }
+            | QueryError::RowSecurity { sql, .. }
+            | QueryError::IdNotInIdentity { sql, .. }
+            | QueryError::NoIdentity { sql, .. }
+            | QueryError::Publication { sql, .. }
+            | QueryError::NeedsAdministrator { sql, .. } => Some(sql),
+            _ => None,
+        }
+    }
+
     /// Is a text no value of the type that it was cast to? (class 22)
     pub fn is_data_exception(&self) -> bool {
         self.code().is_some_and(|code| code.code().starts_with("22"))

@@ -3,7 +3,7 @@
 use crate::support::in_database;
 use pg2os::{
     model::Lsn,
-    source::{QueryError, admin_sql, floor::open_transactions, slot},
+    source::{QueryError, admin_sql, floor::open_transactions, server::server_facts, slot},
 };
 use std::time::Duration;
 
@@ -62,28 +62,88 @@ async fn a_role_without_replication_gets_the_sql_that_cures_it() {
     .await;
 }
 
+/// Is there a slot, a publication or a role of these names?
+async fn left_over(client: &tokio_postgres::Client, slots: &[&str], role: &str) -> [i64; 3] {
+    let sql = "SELECT (SELECT count(*) FROM pg_replication_slots WHERE slot_name::text = ANY($1)),
+                      (SELECT count(*) FROM pg_publication), (SELECT count(*) FROM pg_roles WHERE rolname = $2)";
+    let row = client.query_one(sql, &[&slots, &role]).await.unwrap();
+    [row.get(0), row.get(1), row.get(2)]
+}
+
+const TWO_TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE \"B\" (id int PRIMARY KEY)";
+
 #[tokio::test]
 async fn the_administrators_files_make_everything_and_take_it_away() {
-    in_database("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE \"B\" (id int PRIMARY KEY)", |db| async move {
+    in_database(TWO_TABLES, |db| async move {
         let client = db.connect().await;
-        let (role, slot) = (format!("{}_made", db.name), format!("{}_s", db.name));
+        let (role, slot, bookmark) =
+            (format!("{}_made", db.name), format!("{}_s", db.name), format!("{}_b", db.name));
         let variables = [
             ("role", role.as_str()),
             ("database", &db.name),
             ("schemas", "public"),
             ("tables", "public.a, public.\"B\""),
             ("publication", "p"),
-            ("actions", "insert, update, delete, truncate"),
             ("slot", &slot),
+            ("bookmark", &bookmark),
         ];
-        for file in [admin_sql::ROLE, admin_sql::PUBLICATION, admin_sql::SLOT] {
+        let for_bookmark = variables.map(|v| if v.0 == "slot" { ("slot", bookmark.as_str()) } else { v });
+        let is_17 = server_facts(&client).await.unwrap().version_num >= 170_000;
+        let slot_file = if is_17 { admin_sql::SLOT_17 } else { admin_sql::SLOT };
+        for (file, variables) in [
+            (admin_sql::ROLE, variables),
+            (admin_sql::PUBLICATION, variables),
+            (slot_file, variables),
+            (slot_file, for_bookmark),
+        ] {
             client.batch_execute(&admin_sql::render(file, &variables)).await.unwrap();
         }
-        assert!(slot::find(&client, &slot).await.unwrap().is_some());
+        assert_eq!(left_over(&client, &[&slot, &bookmark], &role).await, [2, 1, 1]);
+        if is_17 {
+            let sql = "SELECT failover FROM pg_replication_slots WHERE slot_name = $1::text";
+            assert!(client.query_one(sql, &[&slot]).await.unwrap().get::<_, bool>(0));
+        }
         client.batch_execute(&admin_sql::render(admin_sql::TEARDOWN, &variables)).await.unwrap();
-        assert!(slot::find(&client, &slot).await.unwrap().is_none());
-        let sql = "SELECT (SELECT count(*) FROM pg_publication) + (SELECT count(*) FROM pg_roles WHERE rolname = $1)";
-        assert_eq!(client.query_one(sql, &[&role]).await.unwrap().get::<_, i64>(0), 0);
+        assert_eq!(left_over(&client, &[&slot, &bookmark], &role).await, [0, 0, 0]);
+    })
+    .await;
+}
+
+/// The files as an administrator runs them, with the role that Zalando's operator would have made.
+#[tokio::test]
+async fn with_a_role_that_is_there_the_owner_of_the_tables_grants_and_publishes_by_psql() {
+    in_database(TWO_TABLES, |db| async move {
+        let client = db.connect().await;
+        let (owner, role) = (format!("{}_owner", db.name), format!("{}_made", db.name));
+        let setup = format!(
+            "CREATE ROLE {owner}; CREATE ROLE {role} LOGIN REPLICATION; GRANT CREATE ON DATABASE {name} TO {owner};
+             ALTER SCHEMA public OWNER TO {owner}; ALTER TABLE public.a OWNER TO {owner}; ALTER TABLE public.\"B\" OWNER TO {owner}",
+            name = db.name
+        );
+        client.batch_execute(&setup).await.unwrap();
+        let psql = |file: &str| {
+            let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test`"));
+            let output = std::process::Command::new(variable("PG2OS_TEST_PSQL"))
+                .args(["-h", "127.0.0.1", "-p", &variable("PG2OS_TEST_PG_PORT"), "-U", "postgres", "-d", &db.name])
+                .args(["-v", "ON_ERROR_STOP=1", "-v", "publication=p", "-v", "schemas=public"])
+                .args(["-v", &format!("role={role}"), "-v", "tables=public.a, public.\"B\""])
+                .args(["-c", &format!("SET SESSION AUTHORIZATION {owner}")])
+                .args(["-f", &format!("{}/sql/{file}", env!("CARGO_MANIFEST_DIR"))])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        let may_read = async || -> bool {
+            let sql = "SELECT has_table_privilege($1, 'public.\"B\"', 'SELECT') AND has_schema_privilege($1, 'public', 'USAGE')";
+            client.query_one(sql, &[&role]).await.unwrap().get(0)
+        };
+        psql("01_grants.sql");
+        psql("02_publication.sql");
+        assert!(may_read().await);
+        assert_eq!(left_over(&client, &[], &role).await, [0, 1, 1]);
+        psql("04_teardown_grants.sql");
+        assert!(!may_read().await);
+        assert_eq!(left_over(&client, &[], &role).await, [0, 0, 1]);
     })
     .await;
 }

@@ -38,3 +38,4 @@ if [ ${#packages[@]} != 0 ]; then
 fi
 "$servers/opensearch-get.sh" > /dev/null
 "$servers/patroni-get.sh" > /dev/null
+"$servers/../k8s/get.sh" > /dev/null
