@@ -188,16 +188,6 @@ pub enum Command {
         #[command(flatten)]
         table: TableArgs,
     },
-    /// Bring back what the changes since a position of the log made of the documents
-    #[command(after_help = REPLAY_EXAMPLES)]
-    Replay {
-        /// Its flags.
-        #[command(flatten)]
-        args: replay::ReplayArgs,
-        /// A table without a file.
-        #[command(flatten)]
-        table: TableArgs,
-    },
     /// Look for everything that could be in the way, and say what cures it
     #[command(after_help = check::EXAMPLES)]
     Check {

@@ -78,7 +78,7 @@ fn lsn(text: &str) -> Result<Lsn, String> {
 
 /// Carries the command out.
 pub async fn run(config: Config, command: SlotCommand) -> Result<Exit, Failure> {
-    let (slot, bookmark) = (config.postgres.slot.clone(), config.bookmark.slot.clone());
+    let (slot, bookmark) = (config.postgres.slot.clone(), config.bookmark_slot());
     let name = |which: Which| if which.bookmark { bookmark.clone() } else { slot.clone() };
     let slots = Slots::open(config).await.map_err(|error| failure(&error))?;
     match command {

@@ -87,7 +87,7 @@ impl Slots {
     async fn known(&self, role: Role) -> Result<Known, PipelineError> {
         let name = match role {
             Role::Stream => self.config.postgres.slot.clone(),
-            Role::Bookmark => self.config.bookmark.slot.clone(),
+            Role::Bookmark => self.config.bookmark_slot(),
         };
         let state = slot::find(&self.control, &name).await?;
         let end = log_end(&self.control).await?.flush;
