@@ -39,7 +39,7 @@ SEEDS = 100
 FIRST = 0
 chaos: setup ## Random load and random faults on both servers and the network: SEEDS=1000, from FIRST=0; half a minute each
 	PG2OS_CHAOS_SEEDS=$(SEEDS) PG2OS_CHAOS_FIRST=$(FIRST) tests/servers/with-servers.sh \
-	  cargo test --locked --test chaos -- --include-ignored --test-threads=1 --nocapture
+	  cargo test --locked --test chaos -- --nocapture
 
 demo: ## Follow a database under load and compare every row with every document (under 5 minutes)
 	@tests/demo/demo.sh

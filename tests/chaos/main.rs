@@ -9,7 +9,6 @@
 
 mod field;
 mod load;
-mod poison;
 mod schedule;
 #[allow(dead_code)] // Some of it only the end-to-end tests use.
 #[path = "../e2e/convergence/statements.rs"]

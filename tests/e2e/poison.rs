@@ -1,5 +1,5 @@
 //! A document that ends the node which reads it: it becomes a dead letter, and its neighbours are indexed (design 4, poison).
-//! A proxy cuts the connection of every request that holds it; `tests/chaos` does it with a real node.
+//! A proxy cuts the connection of every request that holds it.
 
 use crate::support::{in_world, proxy::Proxy};
 use std::time::Duration;
