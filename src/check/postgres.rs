@@ -193,7 +193,7 @@ fn failover(facts: &PrimaryFacts, config: &Config) -> Option<Finding> {
         let cure = format!(
             "# patronictl edit-config (under Zalando's operator spec.patroni)\nslots:\n{}{}",
             slot(&postgres.slot),
-            slot(&config.bookmark.slot)
+            config.bookmark.as_ref().map(|bookmark| slot(&bookmark.slot)).unwrap_or_default()
         );
         return Some(Finding::warning("patroni", reason, Cure::yaml(cure.trim_end())));
     }

@@ -158,16 +158,6 @@ pub enum Command {
         #[command(flatten)]
         table: TableArgs,
     },
-    /// Bring back what the changes since a position of the log made of the documents
-    #[command(after_help = REPLAY_EXAMPLES)]
-    Replay {
-        /// Its flags.
-        #[command(flatten)]
-        args: replay::ReplayArgs,
-        /// A table without a file.
-        #[command(flatten)]
-        table: TableArgs,
-    },
     /// Read tables again, beside the stream or alone
     #[command(after_help = RESYNC_EXAMPLES)]
     Resync {
