@@ -51,7 +51,6 @@ fn healthy() -> PrimaryFacts {
         standbys: 0,
         slot: Some(our_slot()),
         slot_fails_over: false,
-        bookmark: None,
         idle_slot_timeout: 0,
         clock_ahead: 0.0,
     }

@@ -78,9 +78,8 @@ fn lsn(text: &str) -> Result<Lsn, String> {
 
 /// Carries the command out.
 pub async fn run(config: Config, command: SlotCommand) -> Result<Exit, Failure> {
-    let (slot, bookmark) = (config.postgres.slot.clone(), config.bookmark_slot());
-    let name = |which: Which| if which.bookmark { bookmark.clone() } else { slot.clone() };
     let slots = Slots::open(config).await.map_err(|error| failure(&error))?;
+    let name = |which: Which| slots.name(which.role()).map_err(|error| failure(&error));
     match command {
         SlotCommand::List { json } => {
             let listed = slots.list().await.map_err(|error| failure(&error))?;
@@ -94,17 +93,17 @@ pub async fn run(config: Config, command: SlotCommand) -> Result<Exit, Failure> 
         SlotCommand::Create { which } => {
             let made = slots.create(which.role()).await.map_err(|error| failure(&error))?;
             match made {
-                Some(lsn) => println!("slot {} made, from {lsn} on", name(which)),
-                None => println!("slot {} is there already", name(which)),
+                Some(lsn) => println!("slot {} made, from {lsn} on", name(which)?),
+                None => println!("slot {} is there already", name(which)?),
             }
         }
         SlotCommand::Drop { which, force } => {
             slots.drop_slot(which.role(), force).await.map_err(|error| failure(&error))?;
-            println!("slot {} dropped", name(which));
+            println!("slot {} dropped", name(which)?);
         }
         SlotCommand::Advance { which, to } => {
             let reached = slots.advance(which.role(), to).await.map_err(|error| failure(&error))?;
-            println!("slot {} stands at {reached}", name(which));
+            println!("slot {} stands at {reached}", name(which)?);
         }
     }
     Ok(Exit::Done)

@@ -65,12 +65,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// The slot that keeps history for `replay`, or would if one were kept.
-    pub fn bookmark_slot(&self) -> String {
-        let kept = self.bookmark.as_ref().map(|bookmark| bookmark.slot.clone());
-        kept.unwrap_or_else(|| format!("{}_bookmark", self.postgres.slot))
-    }
-
     /// The configuration with its `append_only` tables alone, or with all others.
     pub fn append_only(&self, append_only: bool) -> Config {
         let mut config = self.clone();

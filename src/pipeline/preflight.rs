@@ -74,7 +74,7 @@ async fn source(
         }
         Err(error) => return Err(error.into()),
     };
-    let facts = preflight::primary_facts(&control, &config.postgres.slot, &config.bookmark_slot()).await?;
+    let facts = preflight::primary_facts(&control, &config.postgres.slot).await?;
     found.extend(postgres::primary(&facts, config));
     let others = config.postgres.hosts.iter().filter(|other| **other != host);
     let mut standbys = vec![];

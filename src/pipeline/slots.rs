@@ -84,23 +84,35 @@ impl Slots {
         Ok(Slots { control, config, checkpoint })
     }
 
+    /// Its name.
+    ///
+    /// # Errors
+    /// There is to be no bookmark.
+    pub fn name(&self, role: Role) -> Result<String, PipelineError> {
+        match (role, &self.config.bookmark) {
+            (Role::Stream, _) => Ok(self.config.postgres.slot.clone()),
+            (Role::Bookmark, Some(bookmark)) => Ok(bookmark.slot.clone()),
+            (Role::Bookmark, None) => Err(PipelineError::Configuration(
+                "bookmark is `off`, so there is no such slot; remove that from the configuration".into(),
+            )),
+        }
+    }
+
     async fn known(&self, role: Role) -> Result<Known, PipelineError> {
-        let name = match role {
-            Role::Stream => self.config.postgres.slot.clone(),
-            Role::Bookmark => self.config.bookmark_slot(),
-        };
+        let name = self.name(role)?;
         let state = slot::find(&self.control, &name).await?;
         let end = log_end(&self.control).await?.flush;
         Ok(Known { name, role, state, checkpoint: self.checkpoint, end })
     }
 
-    /// Both slots.
+    /// All slots.
     ///
     /// # Errors
     /// The server could not be asked.
     pub async fn list(&self) -> Result<Vec<ListedSlot>, PipelineError> {
         let mut listed = vec![];
-        for role in [Role::Stream, Role::Bookmark] {
+        let bookmark = self.config.bookmark.as_ref().map(|_| Role::Bookmark);
+        for role in [Role::Stream].into_iter().chain(bookmark) {
             let Known { name, state, end, .. } = self.known(role).await?;
             let retained = state.as_ref().and_then(|state| state.restart_lsn).map(|lsn| end.since(lsn));
             listed.push(ListedSlot {

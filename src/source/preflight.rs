@@ -29,8 +29,6 @@ pub struct PrimaryFacts {
     pub slot: Option<SlotState>,
     /// Is the slot kept through a failover (PostgreSQL 17 and later)?
     pub slot_fails_over: bool,
-    /// The bookmark.
-    pub bookmark: Option<SlotState>,
     /// `idle_replication_slot_timeout` in seconds (PostgreSQL 18 and later; 0 is off).
     pub idle_slot_timeout: i64,
     /// Seconds that the server's clock is ahead of ours.
@@ -76,7 +74,7 @@ SELECT pg_catalog.current_setting('max_replication_slots')::pg_catalog.int8,
 ///
 /// # Errors
 /// A query failed.
-pub async fn primary_facts(client: &Client, slot: &str, bookmark: &str) -> Result<PrimaryFacts> {
+pub async fn primary_facts(client: &Client, slot: &str) -> Result<PrimaryFacts> {
     let server = server_facts(client).await?;
     let row = client.query_one(PRIMARY, &[&slot]).await.doing(|| "reading the server's settings".into())?;
     let now = Utc::now();
@@ -89,7 +87,6 @@ pub async fn primary_facts(client: &Client, slot: &str, bookmark: &str) -> Resul
         standbys: row.get(6),
         slot_fails_over: row.get::<_, Option<bool>>(7).unwrap_or(false),
         slot: slot::find(client, slot).await?,
-        bookmark: slot::find(client, bookmark).await?,
         idle_slot_timeout: row.get::<_, Option<i64>>(8).unwrap_or(0),
         clock_ahead: row.get::<_, f64>(9) - epoch(now),
     })
