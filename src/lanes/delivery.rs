@@ -190,7 +190,7 @@ impl Delivery {
                     ),
                 }),
                 Outcome::Done | Outcome::Conflict { .. } => {}
-                Outcome::Retry(reason) => {
+                Outcome::Retry(reason) | Outcome::Unknown(reason) => {
                     again.push(entry);
                     trouble.get_or_insert(Trouble::Passing(reason));
                 }

@@ -126,8 +126,9 @@ impl Deliverer {
             let is_delete = |i: usize| batch.entry(part[i]).kind == EntryKind::Delete;
             let answer = self.client.bulk(request, actions, is_delete, self.require_alias).await;
             self.progress.answered(&answer, actions);
-            if answer.leaves_doubt() {
-                self.lanes.doubt(lane, &batch, part, Instant::now());
+            let doubtful = answer.doubtful(part);
+            if !doubtful.is_empty() {
+                self.lanes.doubt(lane, &batch, &doubtful, Instant::now());
             }
             let highest = self.highest_version(&answer).await;
             let next = delivery.on_answer(answer, highest);

@@ -123,7 +123,10 @@ impl DeadLetters {
                 for (_, outcome) in items {
                     match outcome {
                         Outcome::Done | Outcome::Conflict { .. } => {}
-                        Outcome::Retry(reason) | Outcome::ServerError(reason) | Outcome::Target(reason) => {
+                        Outcome::Retry(reason)
+                        | Outcome::Unknown(reason)
+                        | Outcome::ServerError(reason)
+                        | Outcome::Target(reason) => {
                             return failed(reason);
                         }
                         Outcome::Rejected { kind, reason } => return failed(format!("{kind}: {reason}")),

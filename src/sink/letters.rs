@@ -122,9 +122,10 @@ impl DeadLetters {
                 Answer::Items(items) => {
                     let bad = items.into_iter().find_map(|(_, outcome)| match outcome {
                         Outcome::Done | Outcome::Conflict { .. } => None,
-                        Outcome::Retry(reason) | Outcome::ServerError(reason) | Outcome::Target(reason) => {
-                            Some(reason)
-                        }
+                        Outcome::Retry(reason)
+                        | Outcome::Unknown(reason)
+                        | Outcome::ServerError(reason)
+                        | Outcome::Target(reason) => Some(reason),
                         Outcome::Rejected { kind, reason } => Some(format!("{kind}: {reason}")),
                     });
                     if let Some(reason) = bad {

@@ -8,7 +8,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor},
 };
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// Parameters of every bulk request (OpenSearch docs: "Bulk").
 ///
@@ -45,9 +45,16 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// May the request have been executed, or still be, with no answer that says so?
-    pub fn leaves_doubt(&self) -> bool {
-        matches!(self, Answer::Unknown(_) | Answer::Cut(_))
+    /// Those of the request's actions, `part`, that may have been executed, or still be, with no answer that says so.
+    pub fn doubtful<'a>(&self, part: &'a [u32]) -> Cow<'a, [u32]> {
+        match self {
+            Answer::Unknown(_) | Answer::Cut(_) => Cow::Borrowed(part),
+            Answer::Items(items) => {
+                let unknown = items.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Unknown(_)));
+                unknown.filter_map(|(position, _)| part.get(*position).copied()).collect()
+            }
+            _ => Cow::Borrowed(&[]),
+        }
     }
 }
 
@@ -61,8 +68,12 @@ pub enum Outcome {
         /// The version that is there, where the answer says it; above the server's WAL position it is an alarm.
         current: Option<u64>,
     },
-    /// 429 or 503: try again for ever.
+    /// 429: it was not executed; try again for ever.
     Retry(String),
+    /// 503, or a 5xx for a node that is gone: the node that was asked passed the action on to the shard's, which did not answer
+    /// and may still execute it, as it does when it was only stopped. Try again for ever; a delete after it is in doubt
+    /// (**M5**).
+    Unknown(String),
     /// Another 5xx, as of a failing ingest pipeline: a bounded number of retries, then a dead letter.
     ServerError(String),
     /// A cause in the target that hits every document: the lane stops loudly and retries until it is cured.
@@ -149,8 +160,9 @@ fn classify(item: &Item<'_>, is_delete: bool) -> Outcome {
         409 if kind == "version_conflict_engine_exception" => {
             Outcome::Conflict { current: cause.reason.as_deref().and_then(current_version) }
         }
-        429 | 503 => Outcome::Retry(told()),
-        500..=599 if is_nodes_fault(kind) => Outcome::Retry(told()),
+        429 => Outcome::Retry(told()),
+        503 => Outcome::Unknown(told()),
+        500..=599 if is_nodes_fault(kind) => Outcome::Unknown(told()),
         500..=599 => Outcome::ServerError(told()),
         400 if !is_targets_fault(kind, cause.reason.as_deref().unwrap_or_default()) => {
             Outcome::Rejected { kind: kind.to_owned(), reason: cause.describe() }

@@ -174,11 +174,13 @@ fn busy_items_are_retried_and_other_server_errors_a_bounded_number_of_times() {
         (429, "rejected_execution_exception"),
         (429, "cluster_block_exception"),
         (429, "circuit_breaking_exception"),
-        (503, "unavailable_shards_exception"),
-        (500, "node_disconnected_exception"),
-        (500, "i_o_exception"),
     ] {
         assert!(matches!(item_error(status, kind, "r"), Outcome::Retry(_)), "{status}");
+    }
+    for (status, kind) in
+        [(503, "unavailable_shards_exception"), (500, "node_disconnected_exception"), (500, "i_o_exception")]
+    {
+        assert!(matches!(item_error(status, kind, "r"), Outcome::Unknown(_)), "{status}");
     }
     assert_eq!(
         item_error(500, "fail_processor_exception", "no"),
@@ -194,6 +196,25 @@ fn positions_are_those_of_the_request() {
     assert_eq!(items[0], (1, Outcome::Retry("HTTP 429: t: r".to_owned())));
     assert_eq!(items[1], (3, Outcome::Conflict { current: Some(3) }));
     assert_eq!(items.len(), 2);
+}
+
+#[test]
+fn m5_in_doubt_is_what_a_node_may_still_execute() {
+    let part = [4, 7, 9];
+    let items = vec![
+        (0, Outcome::Retry("429".into())),
+        (1, Outcome::Unknown("503".into())),
+        (2, Outcome::Conflict { current: None }),
+    ];
+    assert_eq!(*Answer::Items(items).doubtful(&part), [7]);
+    for whole in [Answer::Unknown, Answer::Cut] {
+        assert_eq!(*whole("x".into()).doubtful(&part), part);
+    }
+    for none in
+        [Answer::AllDone, Answer::TooLarge, Answer::Overloaded("429".into()), Answer::Busy("503".into())]
+    {
+        assert!(none.doubtful(&part).is_empty());
+    }
 }
 
 proptest! {

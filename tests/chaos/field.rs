@@ -19,8 +19,12 @@ use std::{
 
 /// Nothing in the schedule keeps a request longer than this.
 const HORIZON: Duration = Duration::from_secs(8);
+/// The same where one node of three is stopped.
+const CLUSTER_HORIZON: Duration = Duration::from_secs(12);
+/// A pause of one node is so much longer than others: the longest ends after the others do without it.
+const LONGER: u32 = 3;
 /// Enough for a resync with its sweep on a busy machine.
-const RECOVERY: Duration = Duration::from_secs(150);
+const RECOVERY: Duration = Duration::from_secs(300);
 /// Whoever runs it starts it again after this.
 const START_AGAIN: Duration = Duration::from_secs(1);
 const GLANCE: Duration = Duration::from_millis(100);
@@ -30,7 +34,8 @@ pub(crate) struct Field<'a> {
     world: &'a World,
     servers: &'a Servers,
     postgres: Proxy,
-    opensearch: Proxy,
+    /// One for each node.
+    opensearch: Vec<Proxy>,
     tables: Vec<Followed>,
     config: String,
     pg2os: Pg2os,
@@ -45,6 +50,10 @@ pub(crate) async fn heal(servers: &Servers) {
     block(&OpenSearch::new(&servers.os_url), false).await;
 }
 
+fn nodes(servers: &Servers) -> std::ops::RangeInclusive<u8> {
+    if servers.is_cluster() { 1..=3 } else { 1..=1 }
+}
+
 async fn block(opensearch: &OpenSearch, read_only: bool) {
     let settings = json!({"persistent": {"cluster.blocks.read_only": read_only.then_some(true)}});
     opensearch.call("PUT", "/_cluster/settings", settings).await;
@@ -55,20 +64,28 @@ impl<'a> Field<'a> {
     pub(crate) async fn start(world: &'a World, servers: &'a Servers) -> Field<'a> {
         let here = ([127, 0, 0, 1], 0).into();
         let postgres = Proxy::start(here, ([127, 0, 0, 1], world.servers.pg_port).into()).await;
-        let server = world.servers.os_url.strip_prefix("http://").unwrap();
-        let opensearch = Proxy::start(here, server.parse().unwrap()).await;
+        let mut opensearch = vec![];
+        for node in nodes(servers) {
+            let url = servers.node_url(node);
+            let server = url.strip_prefix("http://").unwrap().parse().unwrap();
+            opensearch.push(Proxy::start(here, server).await);
+        }
         let tables = load::followed(world);
+        let horizon = if servers.is_cluster() { CLUSTER_HORIZON } else { HORIZON };
         let settings = format!(
             "{}\nlimits: {{ late_request_horizon: {}s }}",
             crate::tables::SETTINGS,
-            HORIZON.as_secs()
+            horizon.as_secs()
         );
         let config = world.config(&tables, &settings);
         let config = config.replace(
             &format!("port: {}", world.servers.pg_port),
             &format!("port: {}", postgres.address().port()),
         );
-        let config = config.replace(&world.servers.os_url, &format!("http://{}", opensearch.address()));
+        let urls: Vec<String> =
+            opensearch.iter().map(|proxy| format!("'http://{}'", proxy.address())).collect();
+        let config =
+            config.replace(&format!("'{}'", world.servers.os_url), &format!("[{}]", urls.join(", ")));
         let pg2os = world.start(&config, &["run"]);
         Field { world, servers, postgres, opensearch, tables, config, pg2os, ended: None, processes: 1 }
     }
@@ -101,10 +118,19 @@ impl<'a> Field<'a> {
         self.processes += 1;
     }
 
-    fn network(&self, side: Side) -> &Proxy {
+    /// Does it to all connections of one side.
+    fn network(&self, side: Side, what: impl Fn(&Proxy)) {
         match side {
-            Side::Postgres => &self.postgres,
-            Side::OpenSearch => &self.opensearch,
+            Side::Postgres => what(&self.postgres),
+            Side::OpenSearch => self.opensearch.iter().for_each(what),
+        }
+    }
+
+    fn opensearch_pids(&self) -> Vec<u32> {
+        if self.servers.is_cluster() {
+            nodes(self.servers).map(|node| self.servers.node_pid(node)).collect()
+        } else {
+            vec![self.servers.opensearch_pid()]
         }
     }
 
@@ -125,7 +151,7 @@ impl<'a> Field<'a> {
                 }
                 self.start_pg2os();
             }
-            Fault::PausePg2os => self.pause(Some(self.pg2os.id()), lasts).await,
+            Fault::PausePg2os => self.pause([self.pg2os.id()], lasts).await,
             Fault::TerminateBackends => {
                 let name = &self.world.name;
                 let all = format!(
@@ -149,41 +175,49 @@ impl<'a> Field<'a> {
                 self.servers.start_again();
                 self.postgres_is_back().await;
             }
-            Fault::PausePostmaster => self.pause(Some(self.postmaster()), lasts).await,
+            Fault::PausePostmaster => self.pause([self.postmaster()], lasts).await,
             Fault::KillOpenSearch => {
-                signal(self.servers.opensearch_pid(), "KILL");
+                self.opensearch_pids().into_iter().for_each(|pid| signal(pid, "KILL"));
                 self.pass(lasts).await;
                 self.servers.start_again();
             }
-            Fault::PauseOpenSearch => self.pause(Some(self.servers.opensearch_pid()), lasts).await,
-            Fault::Cut(side) => self.network(side).cut(),
+            Fault::PauseOpenSearch => self.pause(self.opensearch_pids(), lasts).await,
+            Fault::KillNode(node) => {
+                signal(self.servers.node_pid(node), "KILL");
+                self.pass(lasts).await;
+                self.servers.start_again();
+            }
+            Fault::PauseNode(node) => {
+                self.pause([self.servers.node_pid(node)], lasts * LONGER).await;
+            }
+            Fault::Cut(side) => self.network(side, Proxy::cut),
             Fault::CutOften(side) => {
                 let begun = Instant::now();
                 while begun.elapsed() < lasts {
-                    self.network(side).cut();
+                    self.network(side, Proxy::cut);
                     self.pass(Duration::from_millis(30)).await;
                 }
             }
             Fault::Stall(side) => {
-                self.network(side).stall();
+                self.network(side, Proxy::stall);
                 self.pass(lasts).await;
-                self.network(side).go_on();
+                self.network(side, Proxy::go_on);
             }
             Fault::HalfOpen(side) => {
-                self.network(side).half_open();
+                self.network(side, Proxy::half_open);
                 self.pass(lasts).await;
                 // Routers forget such connections and say so to whoever uses them.
-                self.network(side).cut();
+                self.network(side, Proxy::cut);
             }
             Fault::Slow(side) => {
-                self.network(side).slow(Duration::from_millis(50));
+                self.network(side, |proxy| proxy.slow(Duration::from_millis(50)));
                 self.pass(lasts).await;
-                self.network(side).slow(Duration::ZERO);
+                self.network(side, |proxy| proxy.slow(Duration::ZERO));
             }
             Fault::Refuse(status) => {
-                self.opensearch.refuse_bulks(status);
+                self.network(Side::OpenSearch, |proxy| proxy.refuse_bulks(status));
                 self.pass(lasts).await;
-                self.opensearch.refuse_bulks(0);
+                self.network(Side::OpenSearch, |proxy| proxy.refuse_bulks(0));
             }
             Fault::Block => {
                 block(&self.world.os, true).await;
@@ -209,12 +243,14 @@ impl<'a> Field<'a> {
         }
     }
 
-    async fn pause(&mut self, pid: Option<u32>, lasts: Duration) {
-        let Some(pid) = pid else { return };
+    async fn pause(&mut self, pids: impl IntoIterator<Item = u32>, lasts: Duration) {
         // A backend may have ended since it was looked for.
-        if try_signal(pid, "STOP") {
+        let stopped: Vec<u32> = pids.into_iter().filter(|pid| try_signal(*pid, "STOP")).collect();
+        if !stopped.is_empty() {
             tokio::time::sleep(lasts).await;
-            try_signal(pid, "CONT");
+            for pid in stopped {
+                try_signal(pid, "CONT");
+            }
         }
     }
 

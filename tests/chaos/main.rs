@@ -3,7 +3,8 @@
 //!
 //! A seed gives the tables, the statements of each connection, and the schedule of faults (`schedule`); what happens at the
 //! same time is up to the machine. A seed that fails prints both. `make test` tries a few seeds, `make chaos SEEDS=1000` many;
-//! `PG2OS_CHAOS_FIRST` is the first one (0), `PG2OS_CHAOS_SEEDS` their number (10).
+//! `PG2OS_CHAOS_FIRST` is the first one (0), `PG2OS_CHAOS_SEEDS` their number with a single node of OpenSearch (10),
+//! `PG2OS_CHAOS_CLUSTER_SEEDS` that with a cluster of three (1).
 
 #![allow(clippy::unwrap_used)]
 
@@ -28,35 +29,51 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{World, in_world_on, servers::Servers};
+use tokio::sync::Mutex;
+
+/// Both load the machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_index_equals_its_table_after_random_faults_on_every_side() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let _alone = ONE_AT_A_TIME.lock().await;
+    survives_all(&Servers::private(), number("PG2OS_CHAOS_SEEDS").unwrap_or(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_index_equals_its_table_after_random_faults_of_one_node_of_three() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let seeds = number("PG2OS_CHAOS_CLUSTER_SEEDS").unwrap_or(1);
+    if seeds > 0 {
+        survives_all(&Servers::private_cluster(), seeds).await;
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok())
+}
+
+async fn survives_all(servers: &Servers, count: u64) {
     let first = number("PG2OS_CHAOS_FIRST").unwrap_or(0);
-    let seeds = first..first + number("PG2OS_CHAOS_SEEDS").unwrap_or(10);
-    let servers = Servers::private();
     let mut failed = vec![];
-    for seed in seeds {
+    for seed in first..first + count {
         // What a failed seed may have left must not fail the next one.
-        field::heal(&servers).await;
+        field::heal(servers).await;
         let begun = Instant::now();
-        let outcome = AssertUnwindSafe(survives(seed, &servers)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(survives(seed, servers)).catch_unwind().await;
         let seconds = begun.elapsed().as_secs();
         match outcome {
             Ok(done) => eprintln!("seed {seed}: equal after {seconds} s; {done}"),
             Err(_) => {
                 eprintln!(
                     "seed {seed} FAILED after {seconds} s, see above; its schedule:\n{:#?}",
-                    schedule(seed)
+                    schedule(seed, servers.is_cluster())
                 );
                 failed.push(seed);
             }
         }
     }
-    assert!(
-        failed.is_empty(),
-        "seeds that failed (PG2OS_CHAOS_FIRST=N PG2OS_CHAOS_SEEDS=1 tries one again): {failed:?}"
-    );
+    assert!(failed.is_empty(), "seeds that failed (PG2OS_CHAOS_FIRST=N tries one again): {failed:?}");
 }
 
 async fn survives(seed: u64, servers: &Servers) -> String {
@@ -66,7 +83,7 @@ async fn survives(seed: u64, servers: &Servers) -> String {
         load::prepare(world).await;
         let mut field = Field::start(world, servers).await;
         let load = Load::start(world, seed);
-        let (schedule, begun) = (schedule(seed), Instant::now());
+        let (schedule, begun) = (schedule(seed, servers.is_cluster()), Instant::now());
         for event in &schedule {
             field.pass(event.after).await;
             field.suffers(event).await;

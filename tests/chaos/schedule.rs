@@ -1,7 +1,7 @@
 //! What goes wrong when: made of the seed alone.
 
 use crate::support::rng::Rng;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// One of the two sides of pg2os.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +31,14 @@ pub(crate) enum Fault {
     KillPostmaster,
     /// SIGSTOP of the postmaster, which takes no new connections, for a while.
     PausePostmaster,
-    /// kill -9 of OpenSearch; it is started again.
+    /// kill -9 of OpenSearch, all nodes of it; it is started again.
     KillOpenSearch,
-    /// SIGSTOP of OpenSearch for a while.
+    /// SIGSTOP of OpenSearch, all nodes of it, for a while.
     PauseOpenSearch,
+    /// kill -9 of one node of three; it is started again.
+    KillNode(u8),
+    /// SIGSTOP of one node of three, sometimes until the others do without it.
+    PauseNode(u8),
     /// All connections of one side are cut.
     Cut(Side),
     /// They are cut again and again for a while.
@@ -64,17 +68,22 @@ pub(crate) struct Event {
     pub(crate) lasts: Duration,
 }
 
-/// The schedule of `seed`.
-pub(crate) fn schedule(seed: u64) -> Vec<Event> {
+/// The schedule of `seed`, for a cluster of three nodes or a single one.
+pub(crate) fn schedule(seed: u64, is_cluster: bool) -> Vec<Event> {
     let mut rng = Rng::new(seed, 1000);
     let count = 3 + rng.below(4);
     (0..count)
         .map(|_| Event {
             after: Duration::from_millis(rng.below(2500)),
-            fault: fault(&mut rng),
+            fault: if is_cluster && rng.chance(50) { fault_of_node(&mut rng) } else { fault(&mut rng) },
             lasts: Duration::from_millis(200 + rng.below(3000)),
         })
         .collect()
+}
+
+fn fault_of_node(rng: &mut Rng) -> Fault {
+    let node = 1 + rng.below(3) as u8;
+    if rng.chance(30) { Fault::KillNode(node) } else { Fault::PauseNode(node) }
 }
 
 fn fault(rng: &mut Rng) -> Fault {
@@ -104,8 +113,10 @@ fn fault(rng: &mut Rng) -> Fault {
 
 #[test]
 fn a_seed_repeats_its_schedule_and_every_fault_comes_up() {
-    assert_eq!(format!("{:?}", schedule(7)), format!("{:?}", schedule(7)));
-    let all: Vec<Fault> = (0..300).flat_map(schedule).map(|event| event.fault).collect();
-    let kinds: std::collections::BTreeSet<String> = all.iter().map(|fault| format!("{fault:?}")).collect();
-    assert_eq!(kinds.len(), 24, "{kinds:?}");
+    for (is_cluster, count) in [(false, 24), (true, 30)] {
+        assert_eq!(format!("{:?}", schedule(7, is_cluster)), format!("{:?}", schedule(7, is_cluster)));
+        let all = (0..300).flat_map(|seed| schedule(seed, is_cluster));
+        let kinds: BTreeSet<String> = all.map(|event| format!("{:?}", event.fault)).collect();
+        assert_eq!(kinds.len(), count, "{kinds:?}");
+    }
 }

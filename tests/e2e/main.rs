@@ -18,6 +18,7 @@ mod gaps;
 mod identities;
 mod init;
 mod instances;
+mod nodes;
 mod outcomes;
 mod poison;
 mod refusals;

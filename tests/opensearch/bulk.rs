@@ -160,7 +160,7 @@ async fn a_shard_that_is_not_there_is_waited_for() {
     corner.ask("PUT", &format!("/{index}?wait_for_active_shards=0"), json!({"settings": settings})).await;
     let outcome = corner.outcome(&write(&index, "1", 1, json!({}))).await;
     assert!(
-        matches!(&outcome, Outcome::Retry(reason) if reason.contains("unavailable_shards_exception")),
+        matches!(&outcome, Outcome::Unknown(reason) if reason.contains("unavailable_shards_exception")),
         "{outcome:?}"
     );
     corner.clean().await;

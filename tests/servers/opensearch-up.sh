@@ -1,23 +1,22 @@
 #!/bin/bash
-# Starts one OpenSearch node on 127.0.0.1 and waits until it answers. Data, logs and process id lie in RUNDIR; a node that
+# Starts one OpenSearch node and waits until it answers. Data, logs and process id lie in RUNDIR; a node that
 # runs already is left alone.
 # usage: opensearch-up.sh HOME RUNDIR PORT [setting=value ...]      (HOME as printed by opensearch-get.sh)
-# environment: HEAP (1g), JAVA (a JDK's home: 17 for OpenSearch 2, 21 for 3; default Debian's 17)
-# A cluster: one call a node with its own RUNDIR and PORT, and transport.port=T discovery.seed_hosts=127.0.0.1:T,...
-# cluster.initial_cluster_manager_nodes=N,... node.name=N
+# environment: HEAP (1g), ADDRESS (127.0.0.1), JAVA (a JDK's home: 17 for OpenSearch 2, 21 for 3; default Debian's 17)
+# A cluster: opensearch-cluster-up.sh
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 [ $# -ge 3 ] || usage
 home=$(realpath "$1") run=$(realpath -m "$2") port=$3; shift 3
-heap=${HEAP:-1g}
+heap=${HEAP:-1g} address=${ADDRESS:-127.0.0.1}
 java=${JAVA:-/usr/lib/jvm/java-17-openjdk-$(dpkg --print-architecture)}
-url=http://127.0.0.1:$port
+url=http://$address:$port
 [ -x "$java/bin/java" ] || die "no Java in $java: run setup.sh, or set JAVA to the home of a JDK"
 
 answers() { curl -s -k -o /dev/null "$url" || curl -s -k -o /dev/null "${url/http/https}"; }
 pid() { cat "$run/pid" 2>/dev/null || true; }
 if runs "$(pid)" "$run/data"; then retry 120 answers; exit 0; fi
-! answers || die "another server answers on port $port: choose another port"
+! answers || die "another server answers on $address:$port: choose another port"
 
 # An interrupted or failed start leaves no server behind; with a trap, bash waits for what it just runs.
 trap '"$servers/opensearch-down.sh" "$run"' EXIT
@@ -28,7 +27,7 @@ cp -r --no-clobber "$home/config/." "$run/config"
 sed -i -E "s#(file|ErrorFile)=logs/#\1=$run/logs/#; s#HeapDumpPath=data#HeapDumpPath=$run/data#; /^-Xm[sx]/d" "$run/config/jvm.options"
 own_by nobody "$run"
 
-settings=(network.host=127.0.0.1 http.port="$port" path.data="$run/data" path.logs="$run/logs" path.repo="$run/repo"
+settings=(network.host="$address" http.port="$port" path.data="$run/data" path.logs="$run/logs" path.repo="$run/repo"
   cluster.routing.allocation.disk.threshold_enabled=false)   # a nearly full disk must not make a test's index read-only
 case " $*" in
   *" discovery.seed_hosts="*) ;;

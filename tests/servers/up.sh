@@ -2,7 +2,7 @@
 # Starts one PostgreSQL and one OpenSearch on free ports, waits until both answer, and writes how to reach them to
 # RUNDIR/env (to be sourced). Called again it starts what no longer runs, on the same ports.
 # usage: up.sh RUNDIR      (stop with down.sh RUNDIR; a folder that every user can enter, not below /root)
-# environment: HEAP (1g) of OpenSearch, PGBIN, OPENSEARCH_VERSION
+# environment: HEAP (1g) of OpenSearch, NODES (1; 3: a cluster, see opensearch-cluster-up.sh), PGBIN, OPENSEARCH_VERSION
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 [ $# = 1 ] || usage
@@ -10,6 +10,7 @@ run=$(realpath -m "$1")
 mkdir -p "$run"
 exec 9> "$run/.lock"; flock 9
 
+NODES=${NODES:-1}
 if [ -e "$run/env" ]; then
   . "$run/env"
 else
@@ -27,7 +28,9 @@ stop() {
 trap stop EXIT
 "$servers/postgres-up.sh" "$run/postgres" "$PG2OS_TEST_PG_PORT" fsync=off & postgres=$!
 home=$("$servers/opensearch-get.sh")
-"$servers/opensearch-up.sh" "$home" "$run/opensearch" "${PG2OS_TEST_OS_URL##*:}" & opensearch=$!
+opensearch_up=opensearch-up.sh
+[ "$NODES" = 1 ] || opensearch_up=opensearch-cluster-up.sh
+"$servers/$opensearch_up" "$home" "$run/opensearch" "${PG2OS_TEST_OS_URL##*:}" & opensearch=$!
 wait $postgres
 wait $opensearch
 # It answers before the indices of an earlier start can be searched.
@@ -41,5 +44,6 @@ export PG2OS_TEST_PGBIN=$PGBIN
 export PG2OS_TEST_PSQL=$PSQL
 export PG2OS_TEST_OS_URL=$PG2OS_TEST_OS_URL
 export PG2OS_TEST_RUNDIR=$run
+NODES=$NODES
 END
 say "PostgreSQL on port $PG2OS_TEST_PG_PORT, OpenSearch on $PG2OS_TEST_OS_URL; source $run/env"

@@ -94,8 +94,17 @@ impl Servers {
 
     /// Both servers of the test's own.
     pub(crate) fn private() -> Servers {
+        Servers::private_with("512m", 1)
+    }
+
+    /// Both of the test's own, OpenSearch as a cluster of three nodes; `os_url` is the first one's.
+    pub(crate) fn private_cluster() -> Servers {
+        Servers::private_with("384m", 3)
+    }
+
+    fn private_with(heap: &str, nodes: u8) -> Servers {
         let own = Own { run: Own::folder(), stop: "down.sh" };
-        run(script("up.sh").arg(&own.run).env("HEAP", "512m"));
+        run(script("up.sh").arg(&own.run).env("HEAP", heap).env("NODES", nodes.to_string()));
         let env = std::fs::read_to_string(own.run.join("env")).unwrap();
         let value = |name: &str| {
             let line = env.lines().find_map(|line| line.strip_prefix(&format!("export {name}=")));
@@ -114,7 +123,8 @@ impl Servers {
     /// Starts what of the test's own servers does not run, on the same ports.
     #[allow(dead_code)] // It is for `tests/chaos`.
     pub(crate) fn start_again(&self) {
-        run(script("up.sh").arg(self.own_run()).env("HEAP", "512m"));
+        let heap = if self.is_cluster() { "384m" } else { "512m" };
+        run(script("up.sh").arg(self.own_run()).env("HEAP", heap));
     }
 
     /// A Patroni cluster of the test's own, and the shared OpenSearch. Below the shared servers' folder, so that whoever
@@ -151,6 +161,22 @@ impl Servers {
     /// Process of the test's own OpenSearch.
     pub(crate) fn opensearch_pid(&self) -> u32 {
         let pid = std::fs::read_to_string(self.own_run().join("opensearch/pid")).unwrap();
+        pid.trim().parse().unwrap()
+    }
+
+    /// Is the test's own OpenSearch a cluster of three nodes?
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.own_run().join("opensearch/n1").exists()
+    }
+
+    /// Address of node 1, 2 or 3 of the test's own cluster.
+    pub(crate) fn node_url(&self, number: u8) -> String {
+        self.os_url.replace(LOOPBACK, &format!("127.0.0.{number}"))
+    }
+
+    /// Its process.
+    pub(crate) fn node_pid(&self, number: u8) -> u32 {
+        let pid = std::fs::read_to_string(self.own_run().join(format!("opensearch/n{number}/pid"))).unwrap();
         pid.trim().parse().unwrap()
     }
 
