@@ -3,6 +3,7 @@
 use super::{
     beside::Beside,
     bootstrap::most_bytes,
+    bulk_load,
     error::PipelineError,
     polite::{Gate, Politeness, Standby},
     progress::Progress,
@@ -33,6 +34,7 @@ pub async fn backfill(
     let (writer, mut work, mut lanes) = Beside::open(config, "backfill", progress).await?;
     let manner = Manner { is_streamed: false, most_bytes: most_bytes(&writer.config.backfill) };
     let reader = writer.window_reader().await?;
+    bulk_load::begin(&writer.client, &writer.state, &work).await?;
     let mut queue = Queue::default();
     for work in &mut work {
         let table = writer.tables.get(work.table);
@@ -75,9 +77,14 @@ pub async fn backfill(
         }
     }
     tokio::select! {
-        result = job.writer.finish() => result,
-        Some(result) = lanes.join_next() => Err(ended(result, "a lane")),
+        result = job.writer.finish() => result?,
+        Some(result) = lanes.join_next() => return Err(ended(result, "a lane")),
     }
+    for table in job.writer.tables.iter() {
+        let (name, merge) = (table.schema.name.to_string(), job.writer.config.backfill.force_merge);
+        bulk_load::end(&job.writer.client, &job.writer.state, &name, merge).await?;
+    }
+    Ok(())
 }
 
 struct Job {

@@ -7,6 +7,7 @@
 
 mod adopted;
 mod append_only;
+mod bulk_load;
 mod changes;
 mod check;
 mod columns;
