@@ -34,6 +34,7 @@ mod spark;
 mod statements;
 mod streams;
 mod support;
+mod sweep;
 mod verify;
 mod wildcards;
 mod windows;
