@@ -31,6 +31,9 @@ pub struct BackfillArgs {
     /// Write nothing: show counts, sample documents and the bulk size of each window
     #[arg(long, env = "DRY_RUN", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub dry_run: bool,
+    /// Afterwards look up the documents that no window had, and delete those without a row
+    #[arg(long)]
+    pub sweep: bool,
     /// Names from `--table`, to be resolved with `Config::select`; empty means all.
     #[arg(skip)]
     pub tables: Vec<String>,
@@ -54,7 +57,7 @@ pub async fn run(config: Config, args: BackfillArgs) -> Result<Exit, Failure> {
     let result = tokio::select! {
         biased;
         () = stop.token.cancelled() => None,
-        result = Box::pin(backfill(Arc::new(config), range, progress.clone())) => Some(result),
+        result = Box::pin(backfill(Arc::new(config), range, args.sweep, progress.clone())) => Some(result),
     };
     display.finish().await;
     match result {

@@ -266,6 +266,8 @@ pub struct Backfill {
     pub window_bytes: u64,
     /// Time that a window's snapshot is held at most, as far as it can be split.
     pub window_time: Duration,
+    /// Are the segments of an index merged once it was filled?
+    pub force_merge: bool,
 }
 
 /// See `backfill.order`.

@@ -256,6 +256,8 @@ pub(super) struct Backfill {
     pub(super) window_bytes: Quantity,
     /// A window that takes longer is split, so that no snapshot is held longer.
     pub(super) window_time: Quantity,
+    /// Whether OpenSearch is to merge the segments of an index that was empty once it is filled.
+    pub(super) force_merge: bool,
 }
 
 impl Default for Backfill {
@@ -266,6 +268,7 @@ impl Default for Backfill {
             order: BackfillOrder::Overlap,
             window_bytes: "1GB".into(),
             window_time: "5m".into(),
+            force_merge: false,
         }
     }
 }

@@ -334,6 +334,7 @@ fn backfill(v: &mut Findings, raw: &raw::Backfill) -> Backfill {
         order: raw.order,
         window_bytes: v.size("backfill.window_bytes", &raw.window_bytes, 1_000..=u64::MAX),
         window_time: v.duration("backfill.window_time", &raw.window_time, Duration::from_millis(100)..=day),
+        force_merge: raw.force_merge,
     }
 }
 

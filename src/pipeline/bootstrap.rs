@@ -4,6 +4,7 @@
 //! when every one of its rows was answered. After the last window of a table that has older documents comes the sweep.
 
 use super::{
+    bulk_load,
     error::PipelineError,
     high::HighMark,
     memory::Memory,
@@ -47,6 +48,8 @@ pub struct Work {
     pub window: Option<config::Window>,
     /// Are only inserts followed? Then documents of rows that were deleted stay, as they do without a gap.
     pub append_only: bool,
+    /// Did pg2os make its index, and has that no documents?
+    pub is_empty: bool,
 }
 
 impl Work {
@@ -142,6 +145,7 @@ impl Bootstrap {
         for filled in work.iter().filter(|w| w.record.state == TableState::Live) {
             plans::explain_filled(&self.state, filled).await?;
         }
+        bulk_load::begin(&self.client, &self.state, &work).await?;
         work.retain(|w| w.record.state != TableState::Live);
         let phantoms = self.memory.lock().phantoms.clone();
         if work.is_empty() && phantoms.is_none() {
@@ -185,6 +189,7 @@ impl Bootstrap {
         };
         Box::pin(readers.run()).await?;
         for mut w in work {
+            self.windows_done(w.table).await?;
             if w.record.sweep {
                 self.sweep(&w).await?;
                 w.record.sweep = false;
@@ -200,6 +205,15 @@ impl Bootstrap {
         }
         self.lanes.stop_guarding();
         Ok(())
+    }
+
+    /// All windows of a table are done.
+    ///
+    /// # Errors
+    /// OpenSearch.
+    pub(super) async fn windows_done(&self, table: TableNo) -> Result<(), PipelineError> {
+        let name = self.tables.get(table).schema.name.to_string();
+        bulk_load::end(&self.client, &self.state, &name, self.config.backfill.force_merge).await
     }
 
     /// Windows are read with the columns that the session began with. One that was added since, and written at or below the

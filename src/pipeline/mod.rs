@@ -14,6 +14,7 @@ mod attempts;
 mod beside;
 pub mod bookmark;
 pub mod bootstrap;
+mod bulk_load;
 mod checkpoint;
 pub mod deliver;
 pub mod error;

@@ -2,11 +2,13 @@
 
 use super::{
     beside::Beside,
-    bootstrap::most_bytes,
+    bootstrap::{Work, most_bytes},
+    bulk_load,
     error::PipelineError,
     polite::{Gate, Politeness, Standby},
     progress::Progress,
     session::ended,
+    verify::scope,
     windows::{self, Manner, Range},
 };
 use crate::{
@@ -14,6 +16,7 @@ use crate::{
     lanes::TableNo,
     source::{divide::Divider, window::WindowRange},
 };
+use serde_json::{Value, json};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,21 +24,26 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
-/// Fills the indices once, as `config` says, within `range`.
+/// Fills the indices once, as `config` says, within `range`; with `sweep`, documents there that have no row go.
 ///
 /// # Errors
 /// Whatever stands in the way. What was written is right either way; the windows not reached are not.
 pub async fn backfill(
     config: Arc<Config>,
     range: Range,
+    sweep: bool,
     progress: Arc<Progress>,
 ) -> Result<(), PipelineError> {
     let (writer, mut work, mut lanes) = Beside::open(config, "backfill", progress).await?;
     let manner = Manner { is_streamed: false, most_bytes: most_bytes(&writer.config.backfill) };
     let reader = writer.window_reader().await?;
-    let mut queue = Queue::default();
+    bulk_load::begin(&writer.client, &writer.state, &work).await?;
+    let (mut queue, mut sweeps) = (Queue::default(), vec![]);
     for work in &mut work {
         let table = writer.tables.get(work.table);
+        if sweep && !table.append_only {
+            sweeps.push((work.table, swept(&writer, &reader, work, &range).await?));
+        }
         work.note_foreign_rows(&writer.state).await?;
         let now = chrono::Utc::now();
         let windows =
@@ -74,10 +82,47 @@ pub async fn backfill(
             failed = &mut watching => failed?,
         }
     }
+    let ending = async {
+        let reader = job.writer.reader().await?;
+        for (number, documents) in sweeps {
+            // M6: what is executed late must be listed too.
+            job.writer.again(&reader).await?;
+            let mut looked_up = 0;
+            for query in documents {
+                looked_up += job.writer.rewrite_older(&reader, number, &query).await?;
+            }
+            let table = &job.writer.tables.get(number).schema.name;
+            tracing::info!(%table, looked_up, "documents that no window had were looked up, and went where they have no row");
+        }
+        job.writer.finish().await
+    };
     tokio::select! {
-        result = job.writer.finish() => result,
-        Some(result) = lanes.join_next() => Err(ended(result, "a lane")),
+        result = ending => result?,
+        Some(result) = lanes.join_next() => return Err(ended(result, "a lane")),
     }
+    for table in job.writer.tables.iter() {
+        let (name, merge) = (table.schema.name.to_string(), job.writer.config.backfill.force_merge);
+        bulk_load::end(&job.writer.client, &job.writer.state, &name, merge).await?;
+    }
+    Ok(())
+}
+
+/// The queries that find the documents of what is filled: all, or those of a range.
+async fn swept(
+    writer: &Beside,
+    reader: &Client,
+    work: &Work,
+    range: &Range,
+) -> Result<Vec<Value>, PipelineError> {
+    let table = writer.tables.get(work.table);
+    let is_part = work.window.as_ref().is_some_and(|window| window.from.is_some() || window.to.is_some());
+    if *range == Range::default() && !is_part {
+        return Ok(vec![json!({ "match_all": {} })]);
+    }
+    let found = writer.client.find_index(&table.target.index).await?;
+    let properties = found.map(|index| index.properties).unwrap_or_default();
+    let scopes = scope::scopes(reader, table, work.window.clone(), range, &properties).await?;
+    Ok(scopes.into_iter().map(|scope| scope.documents).collect())
 }
 
 struct Job {

@@ -94,9 +94,11 @@ pub async fn tables(
             )));
         }
         let record = table_record(client, state, stored, &index, &table).await?;
+        let may_be_empty = !table.adopted && record.state != TableState::Live;
+        let is_empty = may_be_empty && !has_documents(client, &index).await?;
         tables.push(table);
         let (window, append_only) = (configured.window.clone(), configured.append_only);
-        work.push(Work { table: number, record, window, append_only });
+        work.push(Work { table: number, record, window, append_only, is_empty });
         indices.push(index);
     }
     Ok(Prepared { tables, work, indices })

@@ -35,10 +35,7 @@ use crate::{
     config::{Config, OnGap},
     lanes::TableNo,
     model::Lsn,
-    sink::{
-        self, Checkpoint, EpochRecord, Owner, Repair, SinkError, Source, StateStore, Stored, TableState,
-        Versions,
-    },
+    sink::{self, Checkpoint, EpochRecord, Owner, Repair, SinkError, Source, StateStore, Stored, TableState},
     source::{self, replication::SystemIdentity, slot},
 };
 use std::{
@@ -285,15 +282,7 @@ async fn write_range(
             writer.fill(client, number, predicate, label, None).await?;
         }
         if !table.append_only {
-            let mut listing =
-                Versions::of_query(&writer.client, &table.target.index, &scope.documents).await?;
-            while let Some(page) = listing.next_page().await? {
-                let old = page.iter().filter(|d| d.version < writer.version && table.may_delete(d.version));
-                let ids: Vec<(&[u8], &[u8])> = old.map(|d| (d.id.as_bytes(), d.routing())).collect();
-                if !ids.is_empty() {
-                    writer.rewrite_ids(client, number, &ids).await?;
-                }
-            }
+            writer.rewrite_older(client, number, &scope.documents).await?;
         }
         writer.progress.window_done(number);
     }

@@ -10,9 +10,11 @@ use super::{
 use crate::{
     lanes::{Action, Change, TableNo, WindowRows},
     model::{Snapshot, Version},
+    sink::Versions,
     source::{self, floor},
 };
 use bytes::Bytes;
+use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use tokio_postgres::Client;
 
@@ -126,6 +128,31 @@ impl Beside {
         }
         let known: Vec<Place<'_>> = known.iter().map(|(plain, routing)| (&plain[..], *routing)).collect();
         if known.is_empty() { Ok(()) } else { self.rewrite(client, number, &known).await }
+    }
+
+    /// Of the documents that `query` finds, makes those right that are older than this writer's floor: the windows that were
+    /// read before did not have their rows. A row may have moved, unseen without a stream, from a window that was still to be
+    /// read into one that was; so each is looked up before it goes.
+    ///
+    /// # Errors
+    /// As for [`Beside::fill`].
+    pub(super) async fn rewrite_older(
+        &self,
+        client: &Client,
+        number: TableNo,
+        query: &Value,
+    ) -> Result<u64, PipelineError> {
+        let (table, mut looked_up) = (self.tables.get(number), 0);
+        let mut listing = Versions::of_query(&self.client, &table.target.index, query).await?;
+        while let Some(page) = listing.next_page().await? {
+            let old = page.iter().filter(|d| table.is_swept(d.version, self.version));
+            let ids: Vec<Place<'_>> = old.map(|d| (d.id.as_bytes(), d.routing())).collect();
+            if !ids.is_empty() {
+                self.rewrite_ids(client, number, &ids).await?;
+            }
+            looked_up += ids.len() as u64;
+        }
+        Ok(looked_up)
     }
 
     /// Deletes those of `documents` (plain id and routing) that have no row, and moves those that are routed to another

@@ -342,7 +342,7 @@ async fn read_anew(state: &StateStore, tables: &Tables, again: &[TableNo]) -> Re
     for no in again {
         if let Some(stored) = state.table(&tables.get(*no).schema.name.to_string()).await? {
             let append_only = tables.get(*no).append_only;
-            Work { table: *no, record: stored.record, window: None, append_only }
+            Work { table: *no, record: stored.record, window: None, append_only, is_empty: false }
                 .restart(state, true)
                 .await?;
         }

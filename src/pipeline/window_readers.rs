@@ -45,8 +45,18 @@ pub(super) struct Readers {
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) jobs: VecDeque<Job>,
-    /// Windows that somebody is at, of which some may come back in parts.
-    taken: usize,
+    /// Tables of the windows that somebody is at, of which some may come back in parts.
+    taken: Vec<TableNo>,
+}
+
+impl Queue {
+    /// A window of `table` is done, or split into others; is that table done with it?
+    fn give_back(&mut self, table: TableNo) -> bool {
+        if let Some(at) = self.taken.iter().position(|taken| *taken == table) {
+            self.taken.swap_remove(at);
+        }
+        !self.taken.contains(&table) && !self.jobs.iter().any(|job| job.table == table)
+    }
 }
 
 struct Shared {
@@ -121,10 +131,10 @@ impl Readers {
             {
                 let mut queue = self.queue();
                 if let Some(job) = queue.jobs.pop_front() {
-                    queue.taken += 1;
+                    queue.taken.push(job.table);
                     return Some(job);
                 }
-                if queue.taken == 0 {
+                if queue.taken.is_empty() {
                     return None;
                 }
             }
@@ -157,8 +167,12 @@ impl Shared {
     async fn read_windows(&self) -> Result<(), PipelineError> {
         let mut client = None;
         while let Some(job) = self.readers.next().await {
+            let table = job.table;
             self.finish_window(&mut client, job).await?;
-            self.readers.queue().taken -= 1;
+            let is_last = self.readers.queue().give_back(table);
+            if is_last {
+                self.readers.bootstrap.windows_done(table).await?;
+            }
         }
         Ok(())
     }

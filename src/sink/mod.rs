@@ -1,6 +1,7 @@
 //! The OpenSearch side: requests and their outcomes, indices, state documents, dead letters.
 
 mod bulk;
+mod bulk_load;
 mod cause;
 mod client;
 mod connect;
@@ -18,6 +19,7 @@ mod scroll;
 mod state;
 mod versions;
 
+pub use bulk_load::{to_be_kept, to_be_put_back, while_filled};
 pub use client::{Client, Info};
 pub use dead_letter::{ActionKind, DeadLetter, DeadLetters};
 pub use documents::{Document, Documents};
@@ -29,8 +31,8 @@ pub use letters::{LetterError, LetterOf, StoredLetter};
 pub use outcome::{Answer, BULK_PARAMETERS, Outcome, read_bulk_answer};
 pub use preflight::{ClusterFacts, Disk, Watermarks};
 pub use record::{
-    AttemptRecord, Checkpoint, EpochRecord, Floor, High, PlanRecord, PlannedWindow, Repair, ShapeRecord,
-    StoppedHigh, Stored, TableRecord, TableState, WindowRecord, WindowState,
+    AttemptRecord, BulkLoadRecord, Checkpoint, EpochRecord, Floor, High, PlanRecord, PlannedWindow, Repair,
+    ShapeRecord, StoppedHigh, Stored, TableRecord, TableState, WindowRecord, WindowState,
 };
 pub use state::StateStore;
 pub use versions::{Listed, Versions};

@@ -233,6 +233,23 @@ pub struct AttemptRecord {
     pub versions: Vec<Version>,
 }
 
+/// Settings of an index that are others while it is filled, written before they are changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkLoadRecord {
+    /// Qualified name of the table.
+    pub table: String,
+    /// Index (alias) name.
+    pub index: String,
+    /// `uuid` of the index.
+    pub index_uuid: String,
+    /// What they were, by full name; `null` is the default.
+    pub former: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Record for BulkLoadRecord {
+    const KIND: &'static str = "bulk_load";
+}
+
 impl Record for AttemptRecord {
     const KIND: &'static str = "attempt";
 }

@@ -8,8 +8,8 @@ use super::{
     error::{Result, SinkError},
     index::Index,
     record::{
-        self, AttemptRecord, Checkpoint, EpochRecord, High, PlanRecord, Record, ShapeRecord, Stored,
-        TableRecord, WindowRecord, document_id,
+        self, AttemptRecord, BulkLoadRecord, Checkpoint, EpochRecord, High, PlanRecord, Record, ShapeRecord,
+        Stored, TableRecord, WindowRecord, document_id,
     },
     scroll::Scroll,
 };
@@ -217,6 +217,26 @@ impl StateStore {
     pub async fn write_window(&self, window: &WindowRecord, epochs: &Epochs) -> Result<()> {
         let id = self.id(&["window", &window.table, &window.number.to_string()]);
         self.put_at(&id, window, window.floor.lsn, epochs).await.map(|_| ())
+    }
+
+    /// Indices whose settings are others while they are filled.
+    pub async fn bulk_loads(&self) -> Result<Vec<Stored<BulkLoadRecord>>> {
+        self.search(None).await
+    }
+
+    /// The one of a table.
+    pub async fn bulk_load(&self, table: &str) -> Result<Option<Stored<BulkLoadRecord>>> {
+        self.get_revised(&self.id(&["bulk_load", table])).await
+    }
+
+    /// Notes it, if nobody has; else [`SinkError::Superseded`].
+    pub async fn write_bulk_load(&self, load: &BulkLoadRecord) -> Result<()> {
+        self.put_revised(self.id(&["bulk_load", &load.table]), load).await
+    }
+
+    /// The settings are as they were.
+    pub async fn forget_bulk_load(&self, table: &str) -> Result<()> {
+        self.forget(&self.id(&["bulk_load", table])).await
     }
 
     /// Writers beside the live process that have not finished, or never will.

@@ -360,8 +360,10 @@ impl Divider<'_> {
         let names: Vec<String> = key.iter().map(|c| quote_identifier(&c.name)).collect();
         let texts: Vec<String> = names.iter().map(|n| format!("{n}::pg_catalog.text")).collect();
         let from = from_where(self.table, [self.table.row_filter.as_deref(), condition]);
-        let sql =
-            format!("SELECT {} {from} ORDER BY {} OFFSET {rows} LIMIT 1", texts.join(", "), names.join(", "));
+        let names = names.join(", ");
+        // ORDER BY would take a column of the output, a text, for the column of the same name.
+        let ordered = format!("SELECT {names} {from} ORDER BY {names} OFFSET {rows} LIMIT 1");
+        let sql = format!("SELECT {} FROM ({ordered}) k", texts.join(", "));
         let row = self.client.query_opt(&sql, &[]).await;
         let row = row.doing(|| format!("reading the primary key of {}", self.table.name))?;
         Ok(row.map(|row| (0..key.len()).map(|i| row.get(i)).collect()))

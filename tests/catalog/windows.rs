@@ -192,6 +192,26 @@ async fn every_row_within_the_bounds_is_in_exactly_one_window_of_any_table() {
 }
 
 #[tokio::test]
+async fn keys_are_divided_in_their_own_order_and_not_in_that_of_their_text() {
+    let setup = "CREATE TABLE t (k int PRIMARY KEY, c int, pad text);
+        INSERT INTO t SELECT i, 7, repeat('x', 60) FROM generate_series(1, 2000) i; ANALYZE t";
+    in_database(setup, |db| async move {
+        let client = db.connect().await;
+        let table = load(&client, "t", &[]).await.unwrap();
+        let divider = Divider { client: &client, table: &table, is_streamed: false, most_bytes: MOST_BYTES };
+        let window = Window { column: "c".into(), step: WindowStep::Rows(100), from: None, to: None };
+        let divided = divider.divide(Some(&window), chrono::Utc::now()).await.unwrap();
+        assert!((3..=17).contains(&divided.windows.len()), "{:?}", divided.windows);
+        for window in &divided.windows {
+            // The last one is that of NULLs.
+            let rows = count(&client, window).await;
+            assert!(rows > 100 || matches!(window, WindowRange::Null { .. }), "{rows} in {window:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_date_from_year_1_makes_no_windows_without_rows() {
     let setup = "CREATE TABLE t (d date PRIMARY KEY);
         INSERT INTO t VALUES ('0001-01-01'), ('9999-12-31'); INSERT INTO t SELECT date '2024-01-01' + i FROM generate_series(1, 300) i; ANALYZE t";

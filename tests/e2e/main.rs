@@ -7,6 +7,7 @@
 
 mod adopted;
 mod append_only;
+mod bulk_load;
 mod changes;
 mod check;
 mod columns;
@@ -34,6 +35,7 @@ mod spark;
 mod statements;
 mod streams;
 mod support;
+mod sweep;
 mod verify;
 mod wildcards;
 mod windows;

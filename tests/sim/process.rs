@@ -155,8 +155,13 @@ impl Process {
         let start =
             position::start(stored, "s", slot.as_ref(), &server, &env.pg.history, known, &PUBLICATIONS);
         let mut epochs = env.state.epochs.clone();
-        let work =
-            Work { table: TableNo(0), record: env.state.table.clone(), window: None, append_only: false };
+        let work = Work {
+            table: TableNo(0),
+            record: env.state.table.clone(),
+            window: None,
+            append_only: false,
+            is_empty: false,
+        };
         let floors = work.record.floor.iter().map(|floor| (TableNo(0), *floor));
         let list = epochs.list.clone();
         let resume = resume::resume(&start, &mut epochs, &memory, known, floors).unwrap();
