@@ -40,7 +40,7 @@ CLUSTER_SEEDS = 10
 FIRST = 0
 chaos: setup ## Random load and random faults on both servers and the network: SEEDS=1000, CLUSTER_SEEDS=100 with three nodes of OpenSearch, from FIRST=0
 	PG2OS_CHAOS_SEEDS=$(SEEDS) PG2OS_CHAOS_CLUSTER_SEEDS=$(CLUSTER_SEEDS) PG2OS_CHAOS_FIRST=$(FIRST) tests/servers/with-servers.sh \
-	  cargo test --locked --test chaos -- --nocapture
+	  cargo test --locked --test chaos -- --include-ignored --nocapture
 
 demo: ## Follow a database under load and compare every row with every document (under 5 minutes)
 	@tests/demo/demo.sh

@@ -68,7 +68,7 @@ async fn g2_a_fill_that_is_killed_at_random_moments_goes_on_and_the_index_become
             while kills < 8 {
                 let pg2os = world.start(&config, &["run"]);
                 if rng.chance(70) {
-                    pg2os.logs(if kills == 0 { "divided: " } else { "windows" }).await;
+                    pg2os.logs(if kills == 0 { "divided: " } else { "streaming from" }).await;
                 }
                 tokio::time::sleep(Duration::from_millis(rng.below(2_000))).await;
                 went_on |= pg2os.log().contains("going on with the windows that are left");
