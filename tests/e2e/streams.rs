@@ -60,6 +60,7 @@ async fn a_table_that_is_added_is_filled_beside_the_stream_of_the_others() {
         async |world| {
             let (t, late) = (world.followed("t", &["id"]), world.followed("late", &["id"]));
             let first = world.run(std::slice::from_ref(&t));
+            first.logs("live table=public.t").await;
             world.becomes_equal(std::slice::from_ref(&t)).await;
             first.stop().await;
             world

@@ -119,7 +119,8 @@ async fn blocks_are_divided_anew_after_a_rewrite_and_columns_after_another_setti
 async fn a_table_that_is_rewritten_while_its_blocks_are_read_is_divided_anew() {
     in_world(TABLES, async |world| {
         let tables = [world.followed("blocks", &["k"])];
-        let pg2os = world.start(&world.config(&tables, SLOW), &["run"]);
+        let slower = SLOW.replace("250kB", "50kB");
+        let pg2os = world.start(&world.config(&tables, &slower), &["run"]);
         world.eventually("a window is done", async || done(world, "public.blocks").await > 0).await;
         // Rows move to other blocks: those of windows that are done are read again, others would be missed.
         world.sql("DELETE FROM blocks WHERE n % 3 = 0").await;
