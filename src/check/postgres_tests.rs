@@ -14,19 +14,7 @@ fn config() -> Config {
 }
 
 fn our_slot() -> SlotState {
-    SlotState {
-        plugin: Some("pgoutput".into()),
-        database: Some("d".into()),
-        active: true,
-        active_pid: Some(1),
-        restart_lsn: None,
-        confirmed_flush_lsn: None,
-        wal_status: Some("reserved".into()),
-        safe_wal_size: None,
-        temporary: false,
-        two_phase: false,
-        invalidation: None,
-    }
+    SlotState { active: true, active_pid: Some(1), ..SlotState::healthy("d", crate::model::Lsn::ZERO) }
 }
 
 /// A server on which there is nothing to find.

@@ -8,19 +8,7 @@ fn bookmark(keep: u64, seconds: u64) -> Bookmark {
 }
 
 fn slot(confirmed: u64) -> SlotState {
-    SlotState {
-        plugin: Some("pgoutput".into()),
-        database: Some("shop".into()),
-        active: false,
-        active_pid: None,
-        restart_lsn: Some(Lsn(1)),
-        confirmed_flush_lsn: Some(Lsn(confirmed)),
-        wal_status: Some("reserved".into()),
-        safe_wal_size: None,
-        temporary: false,
-        two_phase: false,
-        invalidation: None,
-    }
+    SlotState::healthy("shop", Lsn(confirmed))
 }
 
 #[test]

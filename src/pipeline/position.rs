@@ -229,19 +229,7 @@ pub(super) mod tests {
     }
 
     fn slot(confirmed: u64) -> SlotState {
-        SlotState {
-            plugin: Some("pgoutput".into()),
-            database: Some("shop".into()),
-            active: false,
-            active_pid: None,
-            restart_lsn: Some(Lsn(1)),
-            confirmed_flush_lsn: Some(Lsn(confirmed)),
-            wal_status: Some("reserved".into()),
-            safe_wal_size: None,
-            temporary: false,
-            two_phase: false,
-            invalidation: None,
-        }
+        SlotState::healthy("shop", Lsn(confirmed))
     }
 
     fn exactly(lsn: u64) -> Known {

@@ -246,19 +246,7 @@ mod tests {
     use super::*;
 
     fn known(role: Role, confirmed: u64, checkpoint: Option<u64>) -> Known {
-        let state = SlotState {
-            plugin: Some("pgoutput".into()),
-            database: Some("d".into()),
-            active: false,
-            active_pid: None,
-            restart_lsn: Some(Lsn(confirmed)),
-            confirmed_flush_lsn: Some(Lsn(confirmed)),
-            wal_status: Some("reserved".into()),
-            safe_wal_size: None,
-            temporary: false,
-            two_phase: false,
-            invalidation: None,
-        };
+        let state = SlotState::healthy("d", Lsn(confirmed));
         let name = "s".to_owned();
         Known { name, role, state: Some(state), checkpoint: checkpoint.map(Lsn), end: Lsn(100) }
     }

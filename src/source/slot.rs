@@ -41,6 +41,24 @@ impl SlotState {
     pub fn is_lost(&self) -> bool {
         self.invalidation.is_some() || self.wal_status.as_deref() == Some("lost")
     }
+
+    /// A slot of `pgoutput` in `database` that nothing is wrong with, to vary in tests.
+    #[cfg(test)]
+    pub(crate) fn healthy(database: &str, confirmed: Lsn) -> Self {
+        SlotState {
+            plugin: Some("pgoutput".into()),
+            database: Some(database.into()),
+            active: false,
+            active_pid: None,
+            restart_lsn: Some(confirmed),
+            confirmed_flush_lsn: Some(confirmed),
+            wal_status: Some("reserved".into()),
+            safe_wal_size: None,
+            temporary: false,
+            two_phase: false,
+            invalidation: None,
+        }
+    }
 }
 
 /// Columns that a version does not have are NULL through jsonb.
